@@ -1,0 +1,79 @@
+"""The story of one job, on one screen: fetch + image → vision → rules → answer."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.answer import AnswerWriter
+from pipeline.rules import RuleMatcher
+from pipeline.types import (
+    Answer,
+    Checkpoints,
+    JobInput,
+    Observation,
+    PipelineResult,
+    SourceImage,
+    Stage,
+    StageEvent,
+    StageStatus,
+)
+from pipeline.vision import Vision
+
+
+class Emit(Protocol):
+    """Is told of each step in order. Events of one call are recorded together or not at all."""
+
+    async def __call__(self, *events: StageEvent) -> None: ...
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One per process, shared by all its jobs; holds no state of any job."""
+
+    load: Callable[[str], Awaitable[SourceImage]]
+    vision: Vision
+    rules: RuleMatcher
+    answer: AnswerWriter
+    version: str
+    models: tuple[str, ...]
+    close: Callable[[], Awaitable[None]]
+
+    async def run(self, job: JobInput, *, resume: Checkpoints, emit: Emit) -> PipelineResult:
+        """Run the stages that `resume` lacks. Raises a PipelineError; what was emitted by then stays true."""
+        observation = resume.observation
+        clock = _Stopwatch()
+        if observation is None:
+            await emit(_started(Stage.FETCH))
+            image = await self.load(job.image_url)
+            await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
+            observation = await self.vision.observe(image, job)
+            await emit(_completed(Stage.VISION, clock, observation), _started(Stage.RULE))
+            del image  # A job waits seconds for its answer; the bytes need not.
+        else:
+            await emit(_started(Stage.RULE))
+        rule = self.rules.match(observation, job.locale)
+        await emit(_completed(Stage.RULE, clock), _started(Stage.ANSWER))
+        answer = resume.answer or await self.answer.write(observation, rule, job)
+        await emit(_completed(Stage.ANSWER, clock, answer))
+        return PipelineResult(observation=observation, rule=rule, answer=answer)
+
+
+class _Stopwatch:
+    """Seconds since it was last read."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        return round(seconds, 4)
+
+
+def _started(stage: Stage) -> StageEvent:
+    return StageEvent(stage=stage, status=StageStatus.STARTED)
+
+
+def _completed(stage: Stage, clock: _Stopwatch, checkpoint: Observation | Answer | None = None) -> StageEvent:
+    return StageEvent(stage=stage, status=StageStatus.COMPLETED, seconds=clock.lap(), checkpoint=checkpoint)

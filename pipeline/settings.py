@@ -1,0 +1,60 @@
+"""Settings of the pipeline. Built in `build_pipeline()` and by the command line, never on import."""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RESOURCES = Path(__file__).parent / "resources"
+
+
+class PipelineSettings(BaseSettings):
+    """Names that people share carry no prefix; the rest carry `PIPELINE_`. Times in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PIPELINE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    resources: Path = Field(RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and local model.")
+
+    # The model
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="Without a key the local model answers."
+    )
+    openai_base_url: str | None = Field(
+        None, validation_alias="OPENAI_BASE_URL", description="Any server that speaks the OpenAI Responses API."
+    )
+    vision_model: str = Field("gpt-5.2", validation_alias="VISION_MODEL", description="Model that looks at the photo.")
+    text_model: str = Field("gpt-5.2", validation_alias="TEXT_MODEL", description="Model that writes the answer.")
+    model_timeout: float = Field(30.0, gt=0, le=600, description="Limit for one model call, first byte to last.")
+    model_max_response_bytes: int = Field(1_000_000, gt=0, description="A longer model response is bad output.")
+    price_input_usd: float = Field(1.25, ge=0, description="US dollars per million input tokens.")
+    price_cached_usd: float = Field(0.125, ge=0, description="US dollars per million cached input tokens.")
+    price_output_usd: float = Field(10.0, ge=0, description="US dollars per million output tokens.")
+    local_threshold: float = Field(
+        0.5, ge=0, le=1, description="Below this confidence the local model abstains and says 미분류."
+    )
+
+    # Intake
+    fetch_allow: str = Field(
+        "",
+        validation_alias=AliasChoices("FETCH_ALLOW"),
+        description="Hosts, CIDRs and host:port pairs exempt from the address guard, comma-separated.",
+    )
+    fetch_ports: tuple[int, ...] = Field((80, 443, 8080, 8443), description="Ports an image URL may name.")
+    fetch_connect_timeout: float = Field(5.0, gt=0, description="Limit to connect to the origin.")
+    fetch_read_timeout: float = Field(10.0, gt=0, description="Limit between two pieces of the body.")
+    fetch_total_timeout: float = Field(20.0, gt=0, description="Limit for the whole fetch, redirects included.")
+    fetch_max_bytes: int = Field(20 * 1024 * 1024, gt=0, description="Largest image file.")
+    fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed.")
+    image_max_pixels: int = Field(50_000_000, gt=0, description="Most pixels of a JPEG.")
+    image_max_pixels_other: int = Field(25_000_000, gt=0, description="Most pixels of a format that decodes whole.")
+    image_long_side: int = Field(1024, ge=256, le=2048, description="Target for the long side after shrinking.")
+    image_processes: int = Field(1, ge=1, le=16, description="Decode processes of each worker process.")
+    image_cpu_seconds: float = Field(5.0, gt=0, description="CPU time one image may take.")
+    image_memory_bytes: int = Field(1024**3, gt=0, description="Memory one decode process may take.")

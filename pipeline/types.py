@@ -1,0 +1,143 @@
+"""Frozen models that travel between the stages of the pipeline. Imports nothing of ours."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Data at rest: immutable, and a field nobody declared is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Locale(StrEnum):
+    KO = "ko"
+    EN = "en"
+
+
+class Stage(StrEnum):
+    """The steps a client sees, in order. The names are the SSE event names of the contract."""
+
+    QUEUED = "queued"
+    FETCH = "fetch"
+    VISION = "vision"
+    RULE = "rule"
+    ANSWER = "answer"
+    REWARD = "reward"
+    DONE = "done"
+
+
+class StageStatus(StrEnum):
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class JobInput(Frozen):
+    """What one job was asked. `image_url` may carry credentials in its query: never log it whole."""
+
+    image_url: str
+    user_input: str = ""
+    model: str | None = None
+    locale: Locale = Locale.KO
+
+
+class SourceImage(Frozen):
+    """An image we have checked: upright, bounded, free of metadata. `data` is the encoded file."""
+
+    media_type: str
+    data: bytes = Field(repr=False)
+    width: int
+    height: int
+    sha256: str
+
+
+class Usage(Frozen):
+    """Tokens and their price. `input_tokens` includes `cached_tokens`, as providers count it."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
+class Classification(Frozen):
+    """A place in the taxonomy, by its Korean names: existing clients key on these strings."""
+
+    major_category: str
+    middle_category: str
+    minor_category: str | None = None
+
+
+class Candidate(Frozen):
+    """A runner-up, shown when the model abstains."""
+
+    middle_category: str
+    confidence: float
+
+
+class Observation(Frozen):
+    """Stage 1: what is in the picture. `confidence` is a calibrated probability in [0, 1]."""
+
+    classification: Classification
+    situation_tags: tuple[str, ...] = ()
+    confidence: float
+    candidates: tuple[Candidate, ...] = ()
+    model: str
+    usage: Usage = Usage()
+
+
+class RuleMatch(Frozen):
+    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale."""
+
+    key: str
+    category: str
+    document: dict[str, Any]
+
+
+class Answer(Frozen):
+    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business."""
+
+    disposal_steps: tuple[str, ...]
+    insufficiencies: tuple[str, ...] = ()
+    user_answer: str
+    model: str
+    usage: Usage = Usage()
+
+
+class Checkpoints(Frozen):
+    """The finished stages of an earlier attempt. A stage found here is not run, or paid for, again."""
+
+    observation: Observation | None = None
+    answer: Answer | None = None
+
+
+class StageEvent(Frozen):
+    """One step of a run, as told to `emit`. `checkpoint` is what a later attempt resumes from."""
+
+    stage: Stage
+    status: StageStatus
+    seconds: float | None = None
+    checkpoint: Observation | Answer | None = None
+
+
+class PipelineResult(Frozen):
+    observation: Observation
+    rule: RuleMatch
+    answer: Answer
+    degraded: bool = False
+
+    @property
+    def usage(self) -> Usage:
+        return self.observation.usage + self.answer.usage

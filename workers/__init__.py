@@ -1,0 +1,1 @@
+"""Celery workers: claim a job, run the pipeline, record its end. Other packages enter by `workers.jobs` only."""

@@ -1,0 +1,104 @@
+"""`build_celery()`: the Celery application of a worker process: its settings, its task, its one Pipeline."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging
+from pipeline.build import build_pipeline
+
+from pipeline.logs import configure_logs
+from pipeline.settings import PipelineSettings
+from workers.jobs.ledger import Ledger, LedgerUnavailable
+from workers.jobs.model import WorkerBeat
+from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
+from workers.jobs.settings import JobsSettings
+from workers.leases import Leases
+from workers.scan import Scanner
+from workers.settings import WorkerSettings
+from workers.sweep import sweep_forever
+
+BEAT_EVERY = 5.0
+
+log = structlog.get_logger()
+
+
+class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
+    """A Celery application whose tasks run on the asyncio pool, inside `lifespan`."""
+
+    def __init__(self, settings: JobsSettings, pipeline_settings: PipelineSettings) -> None:
+        super().__init__("bunri", broker=settings.broker)
+        self.drain = settings.drain
+        self._settings = settings
+        self._pipeline_settings = pipeline_settings
+        self._scanner: Scanner | None = None
+        self.task(name=RUN_JOB, acks_late=True, ignore_result=True)(self._run_job)
+
+    async def _run_job(self, job_id: str) -> None:
+        assert self._scanner is not None  # noqa: S101 - the pool enters `lifespan` first
+        await self._scanner.run(job_id)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open what the jobs share, on the loop that they run on."""
+        ledger = Ledger.connect(self._settings)
+        queue = JobQueue.connect(self._settings)
+        leases = Leases(ledger, self._settings.lease)
+        pipeline = build_pipeline(self._pipeline_settings)
+        self._scanner = Scanner(ledger, leases, pipeline)
+        beat = WorkerBeat(
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            pipeline_version=pipeline.version,
+            models=pipeline.models,
+        )
+        background = [
+            asyncio.create_task(leases.renew_forever(), name="leases"),
+            asyncio.create_task(sweep_forever(ledger, queue), name="sweep"),
+            asyncio.create_task(_beat_forever(ledger, beat), name="beat"),
+        ]
+        log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
+        yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        with suppress(LedgerUnavailable):
+            await ledger.depart(beat)
+        await queue.close()
+        await pipeline.close()
+        await ledger.close()
+
+
+def build_celery() -> BunriWorker:
+    """Read the settings and build the application. Raises pydantic's ValidationError with all mistakes at once."""
+    settings = JobsSettings()
+    app = BunriWorker(settings, PipelineSettings())
+    app.conf.update(
+        worker_pool="workers.pool:AsyncioPool",
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_transport_options=broker_options(settings),
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_default_queue=settings.queue,
+        task_ignore_result=True,
+        task_acks_late=True,
+    )
+    level = WorkerSettings().log_level
+    setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)
+    return app
+
+
+async def _beat_forever(ledger: Ledger, beat: WorkerBeat) -> None:
+    """Say that this process takes jobs: written from the loop that runs them."""
+    while True:
+        try:
+            await ledger.beat(beat)
+        except LedgerUnavailable as error:
+            log.warning("worker.beat_failed", error=str(error))
+        await asyncio.sleep(BEAT_EVERY)

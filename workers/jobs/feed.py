@@ -1,0 +1,130 @@
+"""The event feed: one Redis reader per process, whatever the number of followers.
+
+A follower reads the job's own list from where it left off and is woken by the shared stream. The stream only wakes:
+what is sent always comes from a numbered list, so nothing is lost or repeated when the stream is trimmed.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from redis.exceptions import RedisError
+
+from pipeline.types import Stage
+from workers.jobs.ledger import FEED, Ledger
+from workers.jobs.model import Job, JobEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEEPALIVE = 15.0
+BLOCK_MS = 1000  # shorter than the client's socket timeout, which would end a longer blocking read
+RETRY_DELAY = 0.5
+
+log = structlog.get_logger()
+
+
+class Feed:
+    """Start it on the event loop that its followers run on."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._followers: dict[str, set[asyncio.Queue[JobEvent | None]]] = defaultdict(set)
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._reader = asyncio.create_task(self._read(), name="feed-reader")
+
+    async def close(self) -> None:
+        if self._reader is None:
+            return
+        self._reader.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reader
+
+    async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[JobEvent | None]:
+        """Each event numbered above `after`, once and in order, up to and with `done`. None after 15 s of silence."""
+        with self._subscribed(job_id) as inbox:
+            pending = await self._ledger.events(job_id, after)
+            while True:
+                for event in pending:
+                    yield event
+                    if event.stage is Stage.DONE:
+                        return
+                    after = event.seq
+                pending = await self._next(job_id, after, inbox)
+                if not pending:
+                    yield None
+
+    async def wait(self, job_id: str, timeout: float) -> Job | None:  # noqa: ASYNC109 - the contract's ?wait=N
+        """The job when it has ended, or as it is after `timeout` seconds. None for an unknown id."""
+        job = await self._ledger.get(job_id)
+        if job is None or job.status.is_final or timeout <= 0:
+            return job
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), aclosing(cast("Any", self.follow(job_id))) as events:
+                async for _ in events:
+                    pass
+        return await self._ledger.get(job_id)
+
+    async def _next(self, job_id: str, after: int, inbox: asyncio.Queue[JobEvent | None]) -> list[JobEvent]:
+        """Wait for the next events. Empty after a silence that even the list confirms."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEPALIVE):
+                while (event := await inbox.get()) is not None and event.seq <= after:
+                    pass
+            if event is not None and event.seq == after + 1:
+                return [event]
+        return await self._ledger.events(job_id, after)
+
+    @contextmanager
+    def _subscribed(self, job_id: str) -> "Iterator[asyncio.Queue[JobEvent | None]]":
+        inbox: asyncio.Queue[JobEvent | None] = asyncio.Queue()
+        self._followers[job_id].add(inbox)
+        try:
+            yield inbox
+        finally:
+            self._followers[job_id].discard(inbox)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
+
+    async def _read(self) -> None:
+        place: bytes | None = None
+        while True:
+            try:
+                place = await self._read_on(place) if place else await self._end_of_stream()
+            except (RedisError, OSError) as error:
+                log.warning("feed.read_failed", error=type(error).__name__)
+                await asyncio.sleep(RETRY_DELAY)
+                self._wake_all()
+
+    async def _end_of_stream(self) -> bytes:
+        """Where the stream ends now. A "$" in each read would miss what comes between two reads."""
+        newest = await cast("Any", self._ledger.client.xrevrange(FEED, count=1))
+        self._wake_all()
+        return newest[0][0] if newest else b"0-0"
+
+    async def _read_on(self, place: bytes) -> bytes:
+        """Pass on what the stream holds after `place`; returns the new place."""
+        reply = await cast("Any", self._ledger.client.xread({FEED: place}, count=500, block=BLOCK_MS))
+        for _stream, entries in reply:
+            for _place, fields in entries:
+                self._deliver(fields)
+            place = entries[-1][0]
+        return place
+
+    def _deliver(self, fields: dict[bytes, bytes]) -> None:
+        inboxes = self._followers.get(fields[b"job"].decode())
+        if inboxes:
+            event = JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
+            for inbox in inboxes:
+                inbox.put_nowait(event)
+
+    def _wake_all(self) -> None:
+        """Make each follower look at its list: the stream may have lost something."""
+        for inboxes in self._followers.values():
+            for inbox in inboxes:
+                inbox.put_nowait(None)

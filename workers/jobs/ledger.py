@@ -1,0 +1,442 @@
+"""The ledger: what is true of each job. Every change of state is one atomic script in `lua/`.
+
+Nothing else writes these keys. A key carries a TTL or is one of PERMANENT_KEYS, which hold ids of live jobs only,
+a bounded stream, and counters.
+"""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import orjson
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+
+from pipeline.types import (
+    Answer,
+    Checkpoints,
+    JobInput,
+    Observation,
+    PipelineResult,
+    Stage,
+    StageEvent,
+    StageStatus,
+    Usage,
+)
+from workers.jobs.model import (
+    PROGRESS,
+    Claim,
+    Created,
+    Job,
+    JobError,
+    JobEvent,
+    JobStatus,
+    NewJob,
+    Timings,
+    WorkerBeat,
+)
+from workers.jobs.settings import JobsSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUEUED = "bunri:queued"  # job id → created at
+OUTBOX = "bunri:outbox"  # job id → when the sweep should send its message, unless somebody has by then
+LEASES = "bunri:leases"  # job id → lease runs out at
+DEADLINES = "bunri:deadlines"  # job id → deadline
+FEED = "bunri:feed"  # stream of all events, trimmed
+COUNTS = "bunri:counts"  # finished jobs by fate
+WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
+
+PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, WORKERS})
+
+SEND_GRACE = 5.0
+"""Seconds that whoever records a job has to send it, before the sweep does."""
+
+BATCH = 1000
+"""Most jobs that one pass of the sweep looks at."""
+
+
+Fields = dict[str, str | int | float | bytes]
+
+
+class LedgerUnavailable(Exception):
+    """Redis did not answer, or not in time. A write may or may not have happened."""
+
+
+class IdempotencyMismatch(Exception):
+    """The idempotency key was used before, with another request."""
+
+
+class StaleClaim(Exception):
+    """The job was cancelled, taken over by another worker, or has ended: stop working on it."""
+
+
+class Ledger:
+    """One per process. Connects on first use; every method raises LedgerUnavailable when Redis is in trouble."""
+
+    def __init__(self, client: redis.Redis, settings: JobsSettings) -> None:
+        self.client = client
+        self._settings = settings
+        folder = files("workers.jobs") / "lua"
+        prelude = (folder / "prelude.lua").read_text()
+        script = {
+            name: client.register_script(prelude + (folder / f"{name}.lua").read_text())
+            for name in ("create", "claim", "record", "finish", "release", "take_due")
+        }
+        self._create, self._claim = script["create"], script["claim"]
+        self._record, self._finish = script["record"], script["finish"]
+        self._release, self._take_due = script["release"], script["take_due"]
+
+    @classmethod
+    def connect(cls, settings: JobsSettings) -> Self:
+        client = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=settings.redis_timeout,
+            socket_connect_timeout=settings.redis_timeout,
+            socket_keepalive=True,
+            health_check_interval=30,
+            max_connections=10_000,
+        )
+        return cls(client, settings)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def ping(self) -> None:
+        with _translated():
+            await self.client.ping()
+
+    # --- the api's side ---
+
+    async def create(self, job: NewJob, *, idempotency_key: str | None = None, fingerprint: str = "") -> Created:
+        """Record a job before it is sent. A repeat with the same key and fingerprint returns the first job.
+
+        Raises IdempotencyMismatch when the key came with another fingerprint.
+        """
+        key = _job_key(job.job_id)
+        idempotency = f"bunri:idempotency:{idempotency_key}" if idempotency_key else key
+        ttl = int(job.deadline) + self._settings.result_ttl
+        fields = {
+            "kind": job.kind,
+            "input": job.input.model_dump_json(),
+            "metadata": orjson.dumps(job.metadata),
+            "pipeline_version": job.pipeline_version,
+            "trace_id": job.trace_id,
+        }
+        queued = _event(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
+        with _translated():
+            reply = await self._create(
+                keys=[key, _events_key(job.job_id), FEED, QUEUED, OUTBOX, DEADLINES, idempotency],
+                args=[job.job_id, job.deadline, ttl, fingerprint, SEND_GRACE, queued, *_flat(fields)],
+            )
+        if reply[0] == b"mismatch":
+            raise IdempotencyMismatch
+        return Created(job_id=reply[0].decode(), is_new=bool(reply[1]), is_sent=bool(reply[2]))
+
+    async def mark_sent(self, job_id: str) -> None:
+        with _translated():
+            await self.client.zrem(OUTBOX, job_id)
+
+    async def get(self, job_id: str) -> Job | None:
+        with _translated():
+            async with self.client.pipeline(transaction=False) as pipe:
+                pipe.hgetall(_job_key(job_id))
+                pipe.zrank(QUEUED, job_id)
+                fields, rank = await pipe.execute()
+        return _job(job_id, fields, rank) if fields else None
+
+    async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
+        """The job's events numbered above `after`, in order."""
+        with _translated():
+            bodies = await cast("Any", self.client.lrange(_events_key(job_id), after, -1))
+        return [JobEvent.parse(after + place, body) for place, body in enumerate(bodies, start=1)]
+
+    async def cancel(self, job_id: str) -> Job | None:
+        """End the job now, whoever works on it; its worker's later writes are refused. Idempotent.
+
+        Returns the job as it is afterwards: a job that had ended keeps its end. None for an unknown id.
+        """
+        job = await self.get(job_id)
+        if job is None or job.status.is_final:
+            return job
+        error = JobError(code="job.cancelled", retryable=False, trace_id=job.trace_id)
+        await self._end(job_id, "", JobStatus.CANCELLED, error=error)
+        return await self.get(job_id)
+
+    async def depth(self) -> int:
+        """Jobs that wait in the queue."""
+        with _translated():
+            return int(await self.client.zcard(QUEUED))
+
+    async def running(self) -> int:
+        with _translated():
+            return int(await self.client.zcard(LEASES))
+
+    async def counts(self) -> dict[str, int]:
+        """Jobs ended since the ledger began, by `completed`, `cancelled` or `failed:<code>`."""
+        with _translated():
+            counts = await cast("Any", self.client.hgetall(COUNTS))
+        return {fate.decode(): int(count) for fate, count in counts.items()}
+
+    async def workers(self, *, within: float = 15.0) -> list[WorkerBeat]:
+        """Workers that said so within the last seconds."""
+        with _translated():
+            seconds, _ = await self.client.time()
+        beats = await self._by_score(WORKERS, seconds - within, "+inf")
+        return [WorkerBeat.model_validate_json(beat) for beat in beats]
+
+    # --- the worker's side ---
+
+    async def beat(self, beat: WorkerBeat, *, forget_after: float = 60.0) -> None:
+        with _translated():
+            seconds, _ = await self.client.time()
+            async with self.client.pipeline(transaction=False) as pipe:
+                pipe.zadd(WORKERS, {beat.model_dump_json(): seconds})
+                pipe.zremrangebyscore(WORKERS, "-inf", seconds - forget_after)
+                await pipe.execute()
+
+    async def depart(self, beat: WorkerBeat) -> None:
+        """A worker says goodbye, so that readiness need not wait for its beat to grow old."""
+        with _translated():
+            await self.client.zrem(WORKERS, beat.model_dump_json())
+
+    async def claim(self, job_id: str) -> Claim | None:
+        """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another."""
+        with _translated():
+            reply = await self._claim(keys=[_job_key(job_id), QUEUED, LEASES], args=[job_id, self._settings.lease])
+        if not reply:
+            return None
+        fields = dict(zip(reply[::2], reply[1::2], strict=True))
+        return Claim(
+            job_id=job_id,
+            token=int(fields[b"token"]),
+            input=JobInput.model_validate_json(fields[b"input"]),
+            checkpoints=_checkpoints(fields),
+            attempts=int(fields[b"attempts"]),
+            retries=int(fields.get(b"retries", 0)),
+            time_left=float(fields[b"deadline_at"]) - float(fields[b"lease_until"]) + self._settings.lease,
+            trace_id=fields[b"trace_id"].decode(),
+        )
+
+    async def now(self) -> float:
+        """Unix seconds by the clock that leases and deadlines are measured with."""
+        with _translated():
+            seconds, micros = await self.client.time()
+        return float(seconds) + float(micros) / 1e6
+
+    async def record(self, claim: Claim, *events: StageEvent) -> None:
+        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim."""
+        fields: Fields = {}
+        bodies = []
+        for event in events:
+            progress = _progress(event)
+            fields |= {"stage": event.stage, "progress": progress}
+            if event.seconds is not None:
+                fields[f"timing:{event.stage}"] = event.seconds
+            if event.checkpoint is not None:
+                fields[f"checkpoint:{event.stage}"] = event.checkpoint.model_dump_json()
+            bodies.append(_event(claim.job_id, event.stage, event.status, progress))
+        with _translated():
+            held = await self._record(
+                keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
+                args=[claim.job_id, claim.token, self._settings.lease, *_flat(fields), *bodies],
+            )
+        if not held:
+            raise StaleClaim
+
+    async def renew(self, claim: Claim) -> None:
+        """Keep the lease. Raises StaleClaim, which is how a worker hears of a cancel."""
+        await self.record(claim)
+
+    async def complete(self, claim: Claim, result: PipelineResult) -> None:
+        """Raises StaleClaim: then the result is dropped, because the job has another end or another worker."""
+        fields: Fields = {
+            "result": result.model_dump_json(),
+            "usage": result.usage.model_dump_json(),
+            "model": result.observation.model,
+            "degraded": int(result.degraded),
+        }
+        await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields)
+
+    async def fail(self, claim: Claim, error: JobError, stage: Stage | None = None) -> None:
+        """End the job as failed; `stage` is the one that failed. Raises StaleClaim."""
+        await self._end(claim.job_id, claim.token, JobStatus.FAILED, error=error, failed_stage=stage)
+
+    async def release(self, claim: Claim) -> bool:
+        """Let go of the job unfinished; another worker takes it at once. False when it was not ours any more."""
+        return await self._put_back(claim.job_id, claim.token) is not None
+
+    async def retry(self, claim: Claim, *, delay: float) -> None:
+        """Put the job back, to be sent again after `delay` seconds. Raises StaleClaim."""
+        if await self._put_back(claim.job_id, claim.token, delay=delay, counter="retries") is None:
+            raise StaleClaim
+
+    # --- the sweep's side ---
+
+    async def reclaim(self) -> list[str]:
+        """Put back the jobs whose lease ran out; end those that took down too many workers. Returns their ids."""
+        lapsed = await self._by_score(LEASES, "-inf", await self.now())
+        return [job_id for job_id in lapsed if await self._reclaim_one(job_id)]
+
+    async def take_due(self) -> list[str]:
+        """Ids of the jobs whose message must be sent now. Each is handed to one caller; `mark_sent` when done."""
+        with _translated():
+            due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_GRACE])
+        return [job_id.decode() for job_id in due]
+
+    async def expire(self) -> list[str]:
+        """End each job that is past its deadline. Returns their ids."""
+        late = await self._by_score(DEADLINES, "-inf", await self.now())
+        for job_id in late:
+            await self._expire_one(job_id)
+        return late
+
+    async def _by_score(self, key: str, low: float | str, high: float | str) -> list[str]:
+        with _translated():
+            members = await self.client.zrangebyscore(key, low, high, start=0, num=BATCH)
+        return [member.decode() for member in cast("list[bytes]", members)]
+
+    async def _expire_one(self, job_id: str) -> None:
+        job = await self.get(job_id)
+        if job is None:  # Its record's TTL ran out first; forget what still lists it.
+            with _translated():
+                for key in (QUEUED, OUTBOX, LEASES, DEADLINES):
+                    await self.client.zrem(key, job_id)
+            return
+        error = JobError(code="job.deadline_exceeded", retryable=False, trace_id=job.trace_id)
+        await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=job.stage)
+
+    async def _reclaim_one(self, job_id: str) -> bool:
+        crashes = await self._put_back(job_id, "", counter="crashes")
+        if crashes is None:
+            return False
+        if crashes >= self._settings.max_attempts and (job := await self.get(job_id)):
+            error = JobError(code="job.worker_lost", retryable=False, trace_id=job.trace_id)
+            await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=job.stage)
+        return True
+
+    async def _put_back(self, job_id: str, token: int | str, *, delay: float = 0, counter: str = "") -> int | None:
+        """The counter's new value, or None when the job was not ours to put back."""
+        with _translated():
+            reply: int | None = await self._release(
+                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, token, delay, counter]
+            )
+        return reply
+
+    async def _end(
+        self,
+        job_id: str,
+        token: int | str,
+        status: JobStatus,
+        *,
+        fields: Fields | None = None,
+        error: JobError | None = None,
+        failed_stage: Stage | None = None,
+    ) -> None:
+        """End the job in one write. An empty token ends it whoever holds it, and is content if it had ended."""
+        fate = f"{status}:{error.code}" if error and status is JobStatus.FAILED else str(status)
+        fields = (fields or {}) | ({"error": error.model_dump_json()} if error else {})
+        bodies = []
+        if failed_stage in PROGRESS and failed_stage not in (Stage.QUEUED, Stage.DONE, None):
+            bodies.append(_event(job_id, failed_stage, StageStatus.FAILED, PROGRESS[failed_stage]))
+        if status is JobStatus.COMPLETED:
+            bodies.append(_event(job_id, Stage.REWARD, StageStatus.SKIPPED, PROGRESS[Stage.REWARD]))
+        extra = {"outcome": str(status)} | ({"error": error.model_dump()} if error else {})
+        bodies.append(_event(job_id, Stage.DONE, StageStatus.COMPLETED, PROGRESS[Stage.DONE], extra))
+        with _translated():
+            done = await self._finish(
+                keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, QUEUED, OUTBOX, LEASES, DEADLINES],
+                args=[job_id, token, status, self._settings.result_ttl, fate, *_flat(fields), *bodies],
+            )
+        if not done and token != "":
+            raise StaleClaim
+
+
+@contextmanager
+def _translated() -> "Iterator[None]":
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise LedgerUnavailable(type(error).__name__) from error
+
+
+def _job_key(job_id: str) -> str:
+    return f"bunri:job:{job_id}"
+
+
+def _events_key(job_id: str) -> str:
+    return f"bunri:job:{job_id}:events"
+
+
+def _flat(fields: Mapping[str, object]) -> list[Any]:
+    """Fields as script arguments: how many follow, then name, value, name, value…"""
+    pairs = [part for pair in fields.items() for part in pair]
+    return [len(pairs), *pairs]
+
+
+def _event(
+    job_id: str, stage: Stage, status: StageStatus, progress: int, extra: Mapping[str, object] | None = None
+) -> bytes:
+    body = {"job_id": job_id, "stage": stage, "status": status, "progress": progress} | dict(extra or {})
+    return orjson.dumps(body)
+
+
+def _progress(event: StageEvent) -> int:
+    """A completed stage shows its own figure, a started one that of the stage before it."""
+    if event.status is not StageStatus.STARTED:
+        return PROGRESS[event.stage]
+    stages = list(PROGRESS)
+    return PROGRESS[stages[stages.index(event.stage) - 1]]
+
+
+def _checkpoints(fields: Mapping[bytes, bytes]) -> Checkpoints:
+    observation = fields.get(b"checkpoint:vision")
+    answer = fields.get(b"checkpoint:answer")
+    return Checkpoints(
+        observation=Observation.model_validate_json(observation) if observation else None,
+        answer=Answer.model_validate_json(answer) if answer else None,
+    )
+
+
+def _job(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
+    text = {name.decode(): value for name, value in fields.items()}
+    timing = partial(_optional_float, text)
+    return Job.model_validate(
+        {
+            "job_id": job_id,
+            "kind": text["kind"].decode(),
+            "status": text["status"].decode(),
+            "stage": text["stage"].decode(),
+            "progress": int(text["progress"]),
+            "attempts": int(text["attempts"]),
+            "pipeline_version": text["pipeline_version"].decode(),
+            "input": orjson.loads(text["input"]),
+            "metadata": orjson.loads(text["metadata"]),
+            "trace_id": text["trace_id"].decode(),
+            "created_at": float(text["created_at"]),
+            "started_at": timing("started_at"),
+            "finished_at": timing("finished_at"),
+            "deadline_at": float(text["deadline_at"]),
+            "expires_at": float(text["expires_at"]),
+            "timings": Timings(
+                queued=timing("timing:queued"),
+                fetch=timing("timing:fetch"),
+                vision=timing("timing:vision"),
+                rules=timing("timing:rule"),
+                answer=timing("timing:answer"),
+            ),
+            "usage": Usage.model_validate_json(text.get("usage", b"{}")),
+            "model": text["model"].decode() if "model" in text else None,
+            "degraded": text.get("degraded") == b"1",
+            "error": JobError.model_validate_json(text["error"]) if "error" in text else None,
+            "result": PipelineResult.model_validate_json(text["result"]) if "result" in text else None,
+            "queue_position": None if rank is None else rank + 1,
+        }
+    )
+
+
+def _optional_float(fields: Mapping[str, bytes], name: str) -> float | None:
+    return float(fields[name]) if name in fields else None

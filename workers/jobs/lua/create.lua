@@ -1,0 +1,30 @@
+-- Records a job, its idempotency key, its place in the queue and its first event, all or nothing.
+-- KEYS: job, events, feed, queued, outbox, deadlines, idempotency key (the job's own key: no idempotency)
+-- ARGV: job id, deadline, ttl, request fingerprint, grace before the sweep sends it, event body, fields
+-- Returns: job id that holds, 1 if it is new, 1 if its message was sent; or 'mismatch'.
+local job, events, feed, queued, outbox, deadlines, idempotency = unpack(KEYS)
+local job_id, deadline, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+
+if idempotency ~= job then
+  local earlier = redis.call('HMGET', idempotency, 'job', 'fingerprint')
+  if earlier[1] then
+    if earlier[2] ~= ARGV[4] then
+      return { 'mismatch' }
+    end
+    return { earlier[1], 0, redis.call('ZSCORE', outbox, earlier[1]) and 0 or 1 }
+  end
+  redis.call('HSET', idempotency, 'job', job_id, 'fingerprint', ARGV[4])
+  redis.call('EXPIRE', idempotency, ttl)
+end
+
+local time = now()
+set_fields(job, 7)
+redis.call('HSET', job, 'status', 'queued', 'stage', 'queued', 'progress', 0, 'attempts', 0, 'token', 0,
+  'created_at', time, 'deadline_at', time + deadline, 'expires_at', time + ttl)
+redis.call('ZADD', queued, time, job_id)
+redis.call('ZADD', outbox, time + tonumber(ARGV[5]), job_id)
+redis.call('ZADD', deadlines, time + deadline, job_id)
+append(job_id, events, feed, ARGV[6])
+redis.call('EXPIRE', job, ttl)
+redis.call('EXPIRE', events, ttl)
+return { job_id, 1, 0 }

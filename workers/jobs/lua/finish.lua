@@ -1,0 +1,27 @@
+-- Ends a job: result or error first, the final event last, the counter with them.
+-- KEYS: job, events, feed, counts, then the sorted sets that may list the job
+-- ARGV: job id, token ('' = whoever holds it: a cancel), status, ttl, counter, fields, then event bodies
+-- Returns 1, or 0 when the token is stale or the job has ended already.
+local job, events, feed = KEYS[1], KEYS[2], KEYS[3]
+local job_id, token, status, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if token == '' then
+  local current = redis.call('HGET', job, 'status')
+  if current ~= 'queued' and current ~= 'running' then
+    return 0
+  end
+elseif not holds(job, token) then
+  return 0
+end
+local time = now()
+local first_event = set_fields(job, 6)
+redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl)
+redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
+for i = 5, #KEYS do
+  redis.call('ZREM', KEYS[i], job_id)
+end
+for i = first_event, #ARGV do
+  append(job_id, events, feed, ARGV[i])
+end
+redis.call('EXPIRE', job, ttl)
+redis.call('EXPIRE', events, ttl)
+return 1

@@ -1,0 +1,153 @@
+"""The way into the queue: task name + job id, sent by a thread of its own, never on the event loop.
+
+A publish has three outcomes: sent, refused, unknown (facts.md, Celery 3). So a failure here never undoes a job:
+the ledger's outbox still lists it, and the sweep sends it again under the same id.
+"""
+
+import asyncio
+import queue
+import threading
+from contextlib import suppress
+from typing import Any, Self
+
+import uuid_utils.compat
+from celery import Celery
+
+from workers.jobs.settings import JobsSettings
+
+RUN_JOB = "bunri.run_job"
+LARGEST_BATCH = 200
+
+
+class QueueUnavailable(Exception):
+    """The broker did not take the message in time. It may have it all the same."""
+
+
+def new_job_id() -> str:
+    """A UUIDv7: sortable, and it says when it was made."""
+    return str(uuid_utils.compat.uuid7())
+
+
+def job_born_at(job_id: str) -> float | None:
+    """Unix seconds from a job id of ours, None for anything else."""
+    try:
+        uuid = uuid_utils.compat.UUID(job_id)
+    except ValueError:
+        return None
+    version_of_ours = 7
+    return (uuid.int >> 80) / 1000 if uuid.version == version_of_ours and str(uuid) == job_id else None
+
+
+def broker_options(settings: JobsSettings) -> dict[str, Any]:
+    """Options of kombu's Redis transport, which has no timeouts unless told (facts.md, Celery 9).
+
+    The visibility timeout exceeds every deadline, so kombu never hands out a job that runs: bringing back the jobs of
+    a dead worker is the ledger's business (leases and sweep).
+    """
+    if not settings.broker.startswith(("redis://", "rediss://", "unix://")):
+        return {}
+    return {
+        "visibility_timeout": settings.max_deadline + 60,
+        "socket_timeout": 10.0,
+        "socket_connect_timeout": settings.redis_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+
+
+class JobQueue:
+    """One per process. Messages that arrive while one batch is on its way go out together in the next."""
+
+    def __init__(self, settings: JobsSettings) -> None:
+        self._settings = settings
+        self._app = Celery("bunri", broker=settings.broker, set_as_current=False)
+        self._app.conf.update(
+            broker_transport_options=broker_options(settings) | {"socket_timeout": settings.redis_timeout},
+            task_default_queue=settings.queue,
+            task_ignore_result=True,
+        )
+        self._waiting: queue.SimpleQueue[tuple[str, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def connect(cls, settings: JobsSettings) -> Self:
+        return cls(settings)
+
+    async def enqueue(self, job_id: str) -> None:
+        """Send the job's message. Raises QueueUnavailable; then the outcome is uncertain."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._publish_forever, name="publisher", daemon=True)
+            self._thread.start()
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.put((job_id, sent))
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout):
+                await sent
+        except TimeoutError as error:
+            raise QueueUnavailable("no answer from the broker") from error
+
+    async def ping(self) -> None:
+        """Raises QueueUnavailable when the broker does not answer."""
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout):
+                await asyncio.to_thread(self._connect_once)
+        except Exception as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._waiting.put(None)
+            await asyncio.to_thread(self._thread.join, self._settings.redis_timeout)
+
+    def _connect_once(self) -> None:
+        with self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=self._settings.redis_timeout)
+            channel = connection.channel()
+            if hasattr(channel, "client"):  # kombu's Redis channel connects only when used.
+                channel.client.ping()
+
+    def _publish_forever(self) -> None:
+        producer: Any = None
+        while (first := self._waiting.get()) is not None:
+            batch = self._batch_from(first)
+            try:
+                producer = producer or self._app.amqp.Producer(self._app.connection_for_write())
+                with producer.batch():
+                    for job_id, _ in batch:
+                        self._app.send_task(RUN_JOB, (job_id,), task_id=job_id, producer=producer, retry=False)
+            except Exception as error:  # noqa: BLE001 - whatever the transport raises, the caller must hear of it
+                _settle(batch, QueueUnavailable(type(error).__name__))
+                with suppress(Exception):
+                    producer.connection.release()
+                producer = None
+            else:
+                _settle(batch, None)
+        if producer is not None:
+            producer.connection.release()
+
+    def _batch_from(self, first: tuple[str, asyncio.Future[None]]) -> list[tuple[str, asyncio.Future[None]]]:
+        batch = [first]
+        with suppress(queue.Empty):
+            while len(batch) < LARGEST_BATCH:
+                item = self._waiting.get_nowait()
+                if item is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(item)
+        return batch
+
+
+def _settle(batch: list[tuple[str, asyncio.Future[None]]], error: Exception | None) -> None:
+    loop = batch[0][1].get_loop()
+    with suppress(RuntimeError):  # The loop has closed: nobody waits any more.
+        loop.call_soon_threadsafe(_settle_on_loop, batch, error)
+
+
+def _settle_on_loop(batch: list[tuple[str, asyncio.Future[None]]], error: Exception | None) -> None:
+    for _, sent in batch:
+        if sent.done():
+            continue
+        if error is None:
+            sent.set_result(None)
+        else:
+            sent.set_exception(error)

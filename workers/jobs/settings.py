@@ -1,0 +1,38 @@
+"""Settings of queue and ledger, shared by the api and the workers."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class JobsSettings(BaseSettings):
+    """Times in seconds. Both URLs may carry a password, so they are secrets."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WORKERS_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), validation_alias="REDIS_URL", description="Ledger and event feed."
+    )
+    broker_url: SecretStr | None = Field(
+        None, validation_alias="BROKER_URL", description="Celery's broker; REDIS_URL when not set."
+    )
+    result_ttl: int = Field(
+        86_400, ge=1, validation_alias="RESULT_TTL", description="How long a finished job can be read."
+    )
+    job_deadline: float = Field(120.0, gt=0, le=3600, description="A job's default deadline, from submit to end.")
+    max_deadline: float = Field(600.0, gt=0, le=3600, description="The longest deadline a client may ask for.")
+    lease: float = Field(15.0, ge=1, description="How long a worker holds a job without renewing its claim.")
+    max_attempts: int = Field(3, ge=1, description="A job that took down its worker this often has failed.")
+    drain: float = Field(5.0, ge=0, description="On SIGTERM, seconds for jobs in flight before they go back.")
+    redis_timeout: float = Field(3.0, gt=0, description="Limit for one command to Redis.")
+    queue: str = Field("bunri.jobs", description="Name of the Celery queue.")
+
+    @property
+    def broker(self) -> str:
+        return (self.broker_url or self.redis_url).get_secret_value()

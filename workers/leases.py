@@ -1,0 +1,59 @@
+"""The claims that this process holds: one task renews them all, and stops the work on one that was lost."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from workers.jobs.ledger import Ledger, LedgerUnavailable, StaleClaim
+from workers.jobs.model import Claim
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False)
+class Held:
+    """A claim and the task that works under it. `is_lost` once another has the job, or it has ended."""
+
+    claim: Claim
+    task: asyncio.Task[object]
+    is_lost: bool = field(default=False)
+
+    def lose(self) -> None:
+        self.is_lost = True
+        self.task.cancel()
+
+
+class Leases:
+    def __init__(self, ledger: Ledger, lease: float) -> None:
+        self._ledger = ledger
+        self._every = lease / 3
+        self._held: set[Held] = set()
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[Held]:
+        """Keep the claim alive while the current task works. The task is cancelled when the claim is lost."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        held = Held(claim, task)
+        self._held.add(held)
+        try:
+            yield held
+        finally:
+            self._held.discard(held)
+
+    async def renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await asyncio.gather(*map(self._renew, tuple(self._held)))
+
+    async def _renew(self, held: Held) -> None:
+        try:
+            await self._ledger.renew(held.claim)
+        except StaleClaim:
+            if held in self._held:
+                held.lose()
+        except LedgerUnavailable as error:  # The next round tries again; the lease outlasts two rounds.
+            log.warning("lease.renew_failed", job_id=held.claim.job_id, error=str(error))
