@@ -1,0 +1,18 @@
+"""Stage 2: Observation → RuleMatch. Pure."""
+
+from pipeline.errors import RulesNoMatch
+from pipeline.rulebook import Rulebook
+from pipeline.types import Locale, Observation, RuleMatch
+
+
+class RuleMatcher:
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
+
+    def match(self, observation: Observation, locale: Locale) -> RuleMatch:
+        """The rule of the observed category; for 미분류 it is advice. Raises RulesNoMatch."""
+        category = observation.classification.middle_category
+        document = self._rulebook.rule(category, locale)
+        if document is None:
+            raise RulesNoMatch(f"the rulebook has no rule for {category}")
+        return RuleMatch(key=self._rulebook.middle(category).id, category=category, document=document)
