@@ -1,11 +1,30 @@
 """Settings of the pipeline. Built in `build_pipeline()` and by the command line, never on import."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.types import Frozen
+
 RESOURCES = Path(__file__).parent / "resources"
+
+
+class ModelPrice(Frozen):
+    """US dollars per million tokens. `cache_write` is for input that the provider stores in its prompt cache."""
+
+    input: float = Field(ge=0)
+    cached: float = Field(ge=0)
+    cache_write: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+PRICES = {
+    "gpt-5.6-terra": ModelPrice(input=2.0, cached=0.2, cache_write=2.5, output=12.0),
+    "gpt-5.6-luna": ModelPrice(input=0.2, cached=0.02, cache_write=0.25, output=1.2),
+}
+"""As developers.openai.com/api/docs/models had them in November 2026; requests under 272 000 tokens."""
 
 
 class PipelineSettings(BaseSettings):
@@ -29,13 +48,23 @@ class PipelineSettings(BaseSettings):
     openai_base_url: str | None = Field(
         None, validation_alias="OPENAI_BASE_URL", description="Any server that speaks the OpenAI Responses API."
     )
-    vision_model: str = Field("gpt-5.2", validation_alias="VISION_MODEL", description="Model that looks at the photo.")
-    text_model: str = Field("gpt-5.2", validation_alias="TEXT_MODEL", description="Model that writes the answer.")
+    vision_model: str = Field(
+        "gpt-5.6-terra", validation_alias="VISION_MODEL", description="Model that looks at the photo."
+    )
+    text_model: str = Field("gpt-5.6-terra", validation_alias="TEXT_MODEL", description="Model that writes the answer.")
     model_timeout: float = Field(30.0, gt=0, le=600, description="Limit for one model call, first byte to last.")
     model_max_response_bytes: int = Field(1_000_000, gt=0, description="A longer model response is bad output.")
-    price_input_usd: float = Field(1.25, ge=0, description="US dollars per million input tokens.")
-    price_cached_usd: float = Field(0.125, ge=0, description="US dollars per million cached input tokens.")
-    price_output_usd: float = Field(10.0, ge=0, description="US dollars per million output tokens.")
+    model_max_output_tokens: int = Field(4_000, gt=0, description="Most tokens of one reply, reasoning included.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = Field(
+        "low", description="How long the model thinks; JSON null for a server that does not know the field."
+    )
+    prompt_cache: Literal["auto", "key", "off"] = Field(
+        "auto",
+        description="Prompt-cache controls sent: explicit breakpoints where the model has them, only a key, or none.",
+    )
+    prices: dict[str, ModelPrice] = Field(
+        PRICES, description="JSON: model → US dollars per million tokens, for the cost in results."
+    )
     local_threshold: float = Field(
         0.5, ge=0, le=1, description="Below this confidence the local model abstains and says 미분류."
     )
@@ -43,7 +72,7 @@ class PipelineSettings(BaseSettings):
     # Intake
     fetch_allow: str = Field(
         "",
-        validation_alias=AliasChoices("FETCH_ALLOW"),
+        validation_alias="FETCH_ALLOW",
         description="Hosts, CIDRs and host:port pairs exempt from the address guard, comma-separated.",
     )
     fetch_ports: tuple[int, ...] = Field((80, 443, 8080, 8443), description="Ports an image URL may name.")

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.errors import CATALOGUE
+from api.problems import ALL_CODES
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.texts import Texts, render_answer_prompt, render_vision_prompt
@@ -37,19 +37,6 @@ RECYCLABLE = [
     "조명제품",
     "전기전자제품",
 ]
-API_CODES = [
-    "request.invalid",
-    "job.not_found",
-    "job.expired",
-    "job.finished",
-    "idempotency.mismatch",
-    "queue.unavailable",
-    "queue.saturated",
-    "http.not_found",
-    "http.method_not_allowed",
-    "rate.limited",
-]
-
 rulebook = Rulebook.load(RESOURCES)
 texts = Texts.load(RESOURCES)
 
@@ -199,7 +186,7 @@ def test_the_vision_prompt_begins_with_its_constant_part() -> None:
 
 @pytest.mark.parametrize("locale", Locale)
 def test_every_error_code_has_its_own_text(locale: Locale) -> None:
-    assert set(texts.messages[locale].errors) == {*CATALOGUE, *API_CODES}
+    assert set(texts.messages[locale].errors) == set(ALL_CODES)
     errors = list(texts.messages[locale].errors.values())
     for field in ("title", "message", "advice"):
         written = [getattr(error, field) for error in errors]

@@ -1,0 +1,75 @@
+"""The only place that joins settings, adapters and `run`."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from pipeline.address import AddressGuard
+from pipeline.answer import AnswerWriter
+from pipeline.decode import ImageDecoder
+from pipeline.fetch import Fetcher
+from pipeline.model import AnswerModel, VisionModel
+from pipeline.model.local import LocalAnswer, LocalVision
+from pipeline.rulebook import Rulebook
+from pipeline.rules import RuleMatcher
+from pipeline.run import Pipeline
+from pipeline.settings import PipelineSettings
+from pipeline.texts import Texts, fingerprints, pipeline_version
+from pipeline.types import SourceImage
+from pipeline.vision import Vision
+
+log = structlog.get_logger()
+
+LOCAL = "local"
+"""The name by which a job asks for the local model, whatever its version is called."""
+
+
+def build_pipeline(settings: PipelineSettings) -> Pipeline:
+    """One per process, on the event loop that runs its jobs. Raises ValueError naming mistakes in the resources.
+
+    With an API key the OpenAI models are the default; the local model is always there.
+    """
+    texts = Texts.load(settings.resources)
+    rulebook = Rulebook.load(settings.resources)
+    closing = AsyncExitStack()
+
+    local_vision = LocalVision(settings.resources / "local_model", rulebook, settings.local_threshold)
+    closing.push_async_callback(local_vision.close)
+    lookers: dict[str, VisionModel] = {LOCAL: local_vision}
+    writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
+    default = LOCAL
+    if settings.openai_api_key is not None:
+        # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
+        from pipeline.model.hosted import HostedAnswer, HostedVision  # noqa: PLC0415
+        from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
+
+        client = OpenAIClient(settings)
+        closing.push_async_callback(client.close)
+        default = settings.vision_model
+        for model in {settings.vision_model, settings.text_model} - set(settings.prices):
+            log.warning("model.price_unknown", model=model)
+        lookers[default] = HostedVision(client, settings.vision_model, texts, rulebook)
+        writers[default] = HostedAnswer(client, settings.text_model, texts)
+
+    return Pipeline(
+        load=_image_loader(settings, closing),
+        vision=Vision(lookers, default),
+        rules=RuleMatcher(rulebook),
+        answer=AnswerWriter(writers, default),
+        version=pipeline_version(fingerprints(settings.resources)),
+        models=tuple(lookers),
+        close=closing.aclose,
+    )
+
+
+def _image_loader(settings: PipelineSettings, closing: AsyncExitStack) -> Callable[[str], Awaitable[SourceImage]]:
+    fetcher = Fetcher(settings, AddressGuard(settings.fetch_allow, settings.fetch_ports))
+    decoder = ImageDecoder(settings)
+    closing.push_async_callback(fetcher.close)
+    closing.push_async_callback(decoder.close)
+
+    async def load(url: str) -> SourceImage:
+        return await decoder.prepare(await fetcher.fetch(url))
+
+    return load

@@ -1,0 +1,178 @@
+"""The local model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from pipeline.image import to_rgb
+from pipeline.rulebook import UNCLASSIFIED, Rulebook, RuleText
+from pipeline.texts import Texts
+from pipeline.types import Answer, Candidate, Classification, Frozen, Locale, Observation, RuleMatch, SourceImage
+
+CARD = "model.json"
+SHOWN_CANDIDATES = 3
+WORTH_ASKING = 0.05
+"""A candidate below this is not offered to the user as a guess."""
+
+
+class ModelCard(Frozen):
+    """model.json: how to feed the network and read it. `sha256` and `evaluation` are for people and tests."""
+
+    name: str
+    file: str
+    sha256: str
+    side: int
+    classes: tuple[str, ...]
+    categories: dict[str, str]
+    temperature: float
+    strangeness_limit: float
+    evaluation: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """Middle categories with their probabilities, likeliest first; they sum to one. And how odd the picture is."""
+
+    ranked: list[tuple[str, float]]
+    strangeness: float
+
+
+class LocalVision:
+    """Sorts a photo into one of a few middle categories by its looks alone, or says 미분류.
+
+    It does so below the threshold, then with candidates, and for a picture unlike all it was trained on, then without:
+    a softmax is sure of a blank frame, too.
+
+    Owns one onnxruntime session and one thread, in which decoding and inference run, so the event loop never
+    waits. Needs no open loop; safe to share among all jobs of a process.
+    """
+
+    def __init__(self, model_dir: Path, rulebook: Rulebook, threshold: float) -> None:
+        """Blocks while the file loads (some 50 ms). Raises ValueError if file, card and taxonomy disagree."""
+        self._card = ModelCard.model_validate_json((model_dir / CARD).read_bytes())
+        self._rulebook = rulebook
+        self._threshold = threshold
+        self._session = _open_session(model_dir / self._card.file)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-vision")
+        self.name = f"local/{self._card.name}"
+        if mistakes := _mistakes(self._card, self._session, rulebook):
+            raise ValueError(f"Mistakes in {model_dir}:\n" + "\n".join(mistakes))
+
+    async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation:
+        """Neither `question` nor `locale` matters: the network sees pixels only, and names are Korean keys.
+
+        Claims no situation tag and no minor category: it was taught neither.
+        """
+        del question, locale
+        loop = asyncio.get_running_loop()
+        sight = await loop.run_in_executor(self._thread, self._look, image.data)
+        if sight.strangeness > self._card.strangeness_limit:
+            return Observation(classification=self._classification(UNCLASSIFIED), confidence=0.0, model=self.name)
+        middle, confidence = sight.ranked[0]
+        return Observation(
+            classification=self._classification(middle if confidence >= self._threshold else UNCLASSIFIED),
+            confidence=confidence,
+            candidates=tuple(
+                Candidate(middle_category=name, confidence=value) for name, value in sight.ranked[:SHOWN_CANDIDATES]
+            ),
+            model=self.name,
+        )
+
+    async def close(self) -> None:
+        """Photos not yet begun are dropped; one in work ends by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _classification(self, middle: str) -> Classification:
+        return self._rulebook.classification(middle, None)
+
+    def _look(self, data: bytes) -> _Sight:
+        """Blocks for one decode and one inference, some 15 ms."""
+        pixels = to_rgb(data, self._card.side)[np.newaxis]
+        logits, strangeness = self._session.run(["logits", "strangeness"], {"pixels": pixels})
+        probabilities = _softmax(logits[0].astype(np.float64) / self._card.temperature)
+        sums: dict[str, float] = {}
+        for name, probability in zip(self._card.classes, probabilities, strict=True):
+            middle = self._card.categories[name]
+            sums[middle] = min(sums.get(middle, 0.0) + float(probability), 1.0)  # Rounding may pass one.
+        return _Sight(sorted(sums.items(), key=lambda item: -item[1]), float(strangeness[0]))
+
+
+class LocalAnswer:
+    """Composes the answer from the rule document: no model, no network, no waiting."""
+
+    name = "local/rules"
+
+    def __init__(self, texts: Texts, rulebook: Rulebook) -> None:
+        self._texts = texts
+        self._rulebook = rulebook
+
+    async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
+        """`question` is not read: nothing here understands it."""
+        del question
+        document = RuleText.model_validate(rule.document)
+        return Answer(
+            disposal_steps=document.steps,
+            insufficiencies=document.check,
+            user_answer=self._summary(observation, rule, document, locale),
+            model=self.name,
+        )
+
+    async def close(self) -> None:
+        """Holds nothing open."""
+
+    def _summary(self, observation: Observation, rule: RuleMatch, document: RuleText, locale: Locale) -> str:
+        if rule.category != UNCLASSIFIED:
+            return self._texts.message(
+                "answer.local",
+                locale,
+                category=self._display_name(rule.category, locale),
+                summary=document.summary,
+                first_step=document.steps[0],
+            )
+        guesses = [each.middle_category for each in observation.candidates if each.confidence >= WORTH_ASKING]
+        if not guesses:
+            return self._texts.message("answer.unknown", locale)
+        names = ", ".join(self._display_name(name, locale) for name in guesses)
+        return self._texts.message("answer.unsure", locale, candidates=names)
+
+    def _display_name(self, middle: str, locale: Locale) -> str:
+        return middle if locale is Locale.KO else self._rulebook.middle(middle).en
+
+
+def _open_session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One thread: parallel jobs come from parallel processes, and a pool that spins would take their cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _mistakes(card: ModelCard, session: onnxruntime.InferenceSession, rulebook: Rulebook) -> list[str]:
+    (pixels,), (logits, _) = session.get_inputs(), session.get_outputs()
+    mistakes = []
+    if list(pixels.shape[1:]) != [card.side, card.side, 3]:
+        mistakes.append(f"{card.file} takes {pixels.shape}, the card says side {card.side}")
+    if logits.shape[1] != len(card.classes):
+        mistakes.append(f"{card.file} gives {logits.shape[1]} logits, the card names {len(card.classes)} classes")
+    if set(card.categories) != set(card.classes):
+        mistakes.append("categories and classes name different classes")
+    mistakes += _unknown_categories(card.categories, rulebook)
+    return mistakes
+
+
+def _unknown_categories(categories: Mapping[str, str], rulebook: Rulebook) -> list[str]:
+    unknown = sorted(set(categories.values()) - set(rulebook.middles()))
+    return [f"category {name} is not in the taxonomy" for name in unknown]
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    probabilities: npt.NDArray[np.float64] = powers / powers.sum()
+    return probabilities

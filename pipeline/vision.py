@@ -1,0 +1,23 @@
+"""Stage 1: SourceImage → Observation, by the model that the job asks for."""
+
+from collections.abc import Mapping
+
+from pipeline.errors import ModelAccount
+from pipeline.model import VisionModel
+from pipeline.types import JobInput, Observation, SourceImage
+
+
+class Vision:
+    """`models` are the names a job may ask for; `default` is one of them."""
+
+    def __init__(self, models: Mapping[str, VisionModel], default: str) -> None:
+        self._models = models
+        self._default = default
+
+    async def observe(self, image: SourceImage, job: JobInput) -> Observation:
+        """Raises `model.*` errors; ModelAccount for a model that this process does not have."""
+        name = job.model or self._default
+        model = self._models.get(name)
+        if model is None:
+            raise ModelAccount(f"the model {name} is not configured here")
+        return await model.observe(image, question=job.user_input, locale=job.locale)

@@ -1,0 +1,120 @@
+"""A stand-in for the Responses API, on a real socket: answers like a well-behaved model, or misbehaves on demand.
+
+`python -m tests.support.openai_server --port N [--latency S]` runs it alone, for demos and benchmarks.
+"""
+
+import argparse
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
+
+PATH = "/v1/responses"
+
+SEEN: dict[str, Any] = {
+    "middle_category": "유리병",
+    "minor_category": None,
+    "situation_tags": [],
+    "confidence": 0.93,
+    "candidates": [{"middle_category": "유리병", "confidence": 0.93}],
+}
+WRITTEN: dict[str, Any] = {
+    "disposal_steps": ["내용물을 비워 주세요.", "물로 헹궈 주세요.", "유리병 수거함에 넣어 주세요."],
+    "insufficiencies": ["안이 비었는지 확인해 주세요."],
+    "user_answer": "유리병이에요. 비우고 헹궈서 유리병 수거함에 넣어 주세요.",
+}
+USAGE: dict[str, Any] = {
+    "input_tokens": 3000,
+    "input_tokens_details": {"cached_tokens": 2000, "cache_write_tokens": 500},
+    "output_tokens": 100,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 3100,
+}
+
+
+def purpose_of(request: Request) -> str:
+    """`vision` or `answer`, by the name of the schema asked for."""
+    name: str = orjson.loads(request.body)["text"]["format"]["name"]
+    return name
+
+
+def well_behaved(request: Request) -> Answer:
+    return completed(SEEN if purpose_of(request) == "vision" else WRITTEN)
+
+
+@contextmanager
+def openai_server(port: int = 0, fallback: Callable[[Request], Answer] = well_behaved) -> Iterator[ImageServer]:
+    """Set `server.fallback` to make it misbehave; `server.requests` holds what it was sent."""
+    with image_server(fallback, port) as server:
+        yield server
+
+
+def base_url(server: ImageServer) -> str:
+    return server.url("/v1")
+
+
+def completed(output: object, usage: dict[str, Any] | None = USAGE) -> Answer:
+    """A finished response. A string is sent as it is, anything else as JSON."""
+    text = output if isinstance(output, str) else orjson.dumps(output).decode()
+    return response("completed", [{"type": "output_text", "text": text, "annotations": []}], usage=usage)
+
+
+def refusal() -> Answer:
+    return response("completed", [{"type": "refusal", "refusal": "I can't help with that."}])
+
+
+def incomplete(reason: str) -> Answer:
+    content = [{"type": "output_text", "text": '{"middle_cat', "annotations": []}]
+    return response("incomplete", content, incomplete_details={"reason": reason})
+
+
+def failed(code: str) -> Answer:
+    return response("failed", [], error={"code": code, "message": "it failed"})
+
+
+def response(status: str, content: list[dict[str, Any]], **fields: Any) -> Answer:
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
+    body = {
+        "id": "resp_1",
+        "object": "response",
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "output": [{"type": "reasoning", "id": "rs_1", "summary": []}, message],
+        "usage": USAGE,
+        **fields,
+    }
+    return reply(200, orjson.dumps(body), Content_Type="application/json")
+
+
+def problem(status: int, code: str | None = None, **headers: str) -> Answer:
+    """An error as OpenAI writes it."""
+    error = {"message": "Incorrect API key provided: sk-secret", "type": code, "code": code, "param": None}
+    return reply(status, orjson.dumps({"error": error}), Content_Type="application/json", **headers)
+
+
+def late(answer: Answer, seconds: float) -> Answer:
+    async def wait_first(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        await answer(writer)
+
+    return wait_first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve a well-behaved stand-in for the OpenAI Responses API.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    options = parser.parse_args()
+    with openai_server(options.port, lambda request: late(well_behaved(request), options.latency)) as server:
+        print(base_url(server), flush=True)  # noqa: T201 - whoever started it reads the URL here
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
