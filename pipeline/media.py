@@ -1,0 +1,146 @@
+"""What an image file's bytes say before anything is decoded: its kind, its size, and which parts are not pixels.
+
+Pure and bounded: each function is one pass over the file's own structure.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.errors import SourceTooLarge
+
+
+class Kind(StrEnum):
+    """The accepted kinds, by Pillow's names for them."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    WEBP = "WEBP"
+    GIF = "GIF"
+    AVIF = "AVIF"
+
+
+MAX_SCANS = 100
+"""Scans of one JPEG. Encoders write about ten; each costs a pass over all pixels, so 2 000 burn 20 s."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_BRANDS = frozenset({b"avif", b"avis"})
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0x01
+_STANDALONE = frozenset({_SOI, _TEM, *range(0xD0, 0xD8)})
+_TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD})
+"""Frame headers, Huffman and quantisation tables, restart intervals: what a decoder needs."""
+
+_JFIF_BYTES = 16
+"""An APP0 of this length has no thumbnail."""
+
+_PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+"""Without animation, colour profile and the compressed texts that can be bombs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFile:
+    """`data` is the first image with everything that is not needed to decode it left out."""
+
+    data: bytes
+    exif: bytes
+
+
+def sniff(data: bytes) -> Kind | None:
+    """The kind by the file's first bytes. Names and headers may lie; these can't."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return Kind.JPEG
+    if data.startswith(PNG_SIGNATURE):
+        return Kind.PNG
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return Kind.GIF
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return Kind.WEBP
+    if data[4:8] == b"ftyp" and _BRANDS & set(_brands(data)):
+        return Kind.AVIF
+    return None
+
+
+def clean_jpeg(data: bytes) -> JpegFile:
+    """Leave out EXIF, XMP, comments, colour profile, thumbnails, further images and what follows the end.
+
+    A file that breaks off is returned up to there: the decoder will say that it is truncated.
+    Raises SourceTooLarge for more than MAX_SCANS scans.
+    """
+    kept, exif, scans = [memoryview(b"\xff\xd8")], b"", 0
+    for code, start, end in _segments(data):
+        if code == _SOS:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise SourceTooLarge(f"a JPEG of more than {MAX_SCANS} scans")
+        if code == _APP1 and data.startswith(b"Exif\0\0", start + 4):
+            exif = exif or data[start + 4 : end]
+        if _is_needed(code, data, start, end):
+            kept.append(memoryview(data)[start:end])
+    return JpegFile(b"".join(kept), exif)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker code, start and end of each segment after the first marker; a scan's end is its entropy data's."""
+    position = 2
+    while marker := _MARKER.search(data, position):
+        start, code = marker.start(), data[marker.end() - 1]
+        position = marker.end()
+        if code in _STANDALONE:
+            continue
+        if code == _EOI:
+            yield code, start, position
+            return
+        position += int.from_bytes(data[position : position + 2])
+        if code == _SOS:
+            end = _END_OF_SCAN.search(data, position)
+            position = end.start() if end else len(data)
+        yield code, start, min(position, len(data))
+
+
+def _is_needed(code: int, data: bytes, start: int, end: int) -> bool:
+    if code == _APP0:
+        return data.startswith(b"JFIF\0", start + 4) and end - start == _JFIF_BYTES + 2
+    if code == _APP14:
+        return data.startswith(b"Adobe", start + 4)
+    return code in _TABLES or code in {_SOS, _EOI}
+
+
+def clean_png(data: bytes) -> bytes:
+    """The chunks that make the still image and its orientation. Chunk sums are left for the decoder to check."""
+    kept, position = [memoryview(PNG_SIGNATURE)], len(PNG_SIGNATURE)
+    while position + 8 <= len(data):
+        name = data[position + 4 : position + 8]
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        if name in _PNG_CHUNKS:
+            kept.append(memoryview(data)[position:end])
+        if name == b"IEND":
+            break
+        position = end
+    return b"".join(kept)
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """The canvas, from the header: Pillow allocates it on opening, before anybody can ask for its size."""
+    head = data[12:16]
+    if head == b"VP8X":
+        return _little(data[24:27]) + 1, _little(data[27:30]) + 1
+    if head == b"VP8L":
+        bits = _little(data[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head == b"VP8 ":
+        return _little(data[26:28]) & 0x3FFF, _little(data[28:30]) & 0x3FFF
+    return None
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _brands(data: bytes) -> list[bytes]:
+    """Major and compatible brands of an ISO media file."""
+    end = min(int.from_bytes(data[:4]), 256)
+    return [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
