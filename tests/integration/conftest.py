@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.api_server import ApiServer, running_api
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.settings import JobsSettings
@@ -27,3 +28,9 @@ async def feed(ledger: Ledger) -> AsyncIterator[Feed]:
     await feed.start()
     yield feed
     await feed.close()
+
+
+@pytest.fixture
+async def api(jobs_settings: JobsSettings) -> AsyncIterator[ApiServer]:
+    async with running_api(jobs_settings) as api:
+        yield api

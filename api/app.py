@@ -1,0 +1,88 @@
+"""`create_app()`: joins settings, routes and the door to the workers. Nothing happens on import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from api import description, events, meta, pages, problems, scans
+from api.deps import Knowledge, Services
+from api.metrics import Metrics
+from api.middleware import Edge
+from api.settings import ApiSettings
+from pipeline.address import AddressGuard
+from pipeline.logs import configure_logs
+from pipeline.settings import PipelineSettings
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import Ledger
+from workers.jobs.queue import JobQueue
+from workers.jobs.settings import JobsSettings
+
+REQUEST_HEADERS = ("content-type", "x-frontend-origin", "idempotency-key", "last-event-id", "prefer", "cancel-after")
+EXPOSED_HEADERS = ("location", "retry-after")
+
+log = structlog.get_logger()
+
+
+def create_app() -> FastAPI:
+    """For `uvicorn api.app:create_app --factory`: settings from the environment, logs to stderr.
+
+    Raises pydantic's ValidationError with all mistakes in the settings, ValueError with those in the resources.
+    """
+    settings = ApiSettings()
+    configure_logs(settings.log_level, process="api")
+    return build_app(settings, JobsSettings(), PipelineSettings())
+
+
+def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSettings) -> FastAPI:
+    """The application; it connects when it starts, and starts whether or not Redis answers."""
+    knowledge = Knowledge.load(pipeline)
+    guard = AddressGuard(pipeline.fetch_allow, pipeline.fetch_ports)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ledger = Ledger.connect(jobs)
+        feed = Feed(ledger)
+        queue = JobQueue.connect(jobs)
+        await feed.start()
+        app.state.services = Services(settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue)
+        log.info("api.started", pipeline_version=knowledge.version)
+        yield
+        await feed.close()
+        await queue.close()
+        await ledger.close()
+
+    app = FastAPI(
+        title="Bunri",
+        description="Photos of waste in, how to dispose of them out.",
+        version=version("bunri"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.origins,
+                allow_credentials=True,
+                allow_methods=("GET", "POST", "PUT"),
+                allow_headers=REQUEST_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
+            ),
+            Middleware(Edge, max_body_bytes=settings.max_body_bytes, metrics=metrics),
+        ],
+    )
+    app.state.texts = knowledge.texts
+    problems.install(app)
+    app.include_router(scans.router)
+    app.include_router(events.router)
+    app.include_router(meta.router)
+    pages.install(app)
+    description.install(app)
+    return app

@@ -1,0 +1,109 @@
+"""What the routes work with, and the request headers that several of them read."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from api.metrics import Metrics
+from api.problems import invalid
+from api.settings import ApiSettings
+from pipeline.address import AddressGuard
+from pipeline.rulebook import Rulebook
+from pipeline.settings import PipelineSettings
+from pipeline.texts import Texts, fingerprints, pipeline_version
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import Ledger
+from workers.jobs.queue import JobQueue
+from workers.jobs.settings import JobsSettings
+
+WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})", re.IGNORECASE)
+UNITS = {"s": 1, "m": 60}
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is read from the resources once, when the application is made."""
+
+    texts: Texts
+    rulebook: Rulebook
+    fingerprints: dict[str, str]
+    version: str
+
+    @classmethod
+    def load(cls, settings: PipelineSettings) -> "Knowledge":
+        """Raises ValueError naming every mistake in the resources."""
+        digests = fingerprints(settings.resources)
+        return cls(
+            Texts.load(settings.resources), Rulebook.load(settings.resources), digests, pipeline_version(digests)
+        )
+
+
+@dataclass(frozen=True)
+class Services:
+    """One per application, shared by all requests."""
+
+    settings: ApiSettings
+    jobs: JobsSettings
+    pipeline: PipelineSettings
+    knowledge: Knowledge
+    guard: AddressGuard
+    metrics: Metrics
+    ledger: Ledger
+    feed: Feed
+    queue: JobQueue
+
+    async def models(self) -> tuple[str, ...]:
+        """The names that a request may give as its model: what the live workers have."""
+        return tuple(sorted({model for beat in await self.ledger.workers() for model in beat.models}))
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Wired = Annotated[Services, Depends(_services)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Same key and same body: the same job. Same key and another body: 409.",
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(alias="Prefer", description="`wait=N`: up to N seconds (60 at most), answer with the finished job."),
+]
+CancelAfter = Annotated[
+    str | None,
+    Header(
+        alias="Cancel-After",
+        pattern=r"^[0-9]{1,6}[sm]$",
+        description="The job's deadline: seconds or minutes, as `90s` or `5m`.",
+    ),
+]
+Wait = Annotated[
+    float, Query(alias="wait", ge=0, allow_inf_nan=False, description="Seconds to wait for the end; 60 at most.")
+]
+
+
+def preferred_wait(prefer: str | None) -> int:
+    """Seconds from `Prefer: wait=N`; 0 when it asks for none. A preference we do not know is ignored (RFC 7240)."""
+    for preference in (prefer or "").split(","):
+        if wanted := WAIT.fullmatch(preference.partition(";")[0].strip()):
+            return int(wanted[1])
+    return 0
+
+
+def deadline(cancel_after: str | None, jobs: JobsSettings) -> float:
+    """The job's deadline in seconds, from a header in its form. Raises Problem when it is out of bounds."""
+    if cancel_after is None:
+        return jobs.job_deadline
+    seconds = float(cancel_after[:-1]) * UNITS[cancel_after[-1]]
+    if not 1 <= seconds <= jobs.max_deadline:
+        raise invalid("header.Cancel-After", f"Allowed are 1s to {jobs.max_deadline:g}s")
+    return seconds

@@ -1,0 +1,126 @@
+"""The live view of a job: server-sent events named by stage, resumable by Last-Event-ID."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, cast
+
+import orjson
+import structlog
+from fastapi import APIRouter, Header, Response
+from starlette.types import Receive, Scope, Send
+
+from api.deps import Services, Wired
+from api.description import EVENT, problems
+from api.scans import find_job
+from api.schemas import API, error_of, result_of
+from pipeline.types import Stage
+from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.model import Job, JobEvent
+
+RECONNECT_MS = 2000
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",  # a proxy that compresses would hold events back
+    "X-Accel-Buffering": "no",
+}
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="The last `id` received: the stream goes on after it.")
+]
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix=f"{API}/scan", tags=["scan"])
+
+
+@router.get(
+    "/{job_id}/events",
+    responses={
+        200: {
+            "description": "Events `queued`, `fetch`, `vision`, `rule`, `answer`, `reward`, `done`; ends after `done`",
+            "content": {"text/event-stream": EVENT},
+        },
+        204: {"description": "The job has ended and this client has seen its last event: do not reconnect"},
+        **problems(404, 410, 503),
+    },
+    response_class=Response,
+)
+async def events(job_id: str, services: Wired, last_event_id: LastEventId = None) -> Response:
+    """Follow the job. `done` is always `completed`; its `outcome` says how the job ended, with `result` or `error`."""
+    job = await find_job(job_id, services)
+    after = await _place(job_id, last_event_id, services)
+    if job.status.is_final and not await services.ledger.events(job_id, after):
+        return Response(status_code=204)
+    return EventStream(_lines(job, after, services))
+
+
+class EventStream(Response):
+    """Sends what the iterator yields and closes it when the client has gone. Lighter than a StreamingResponse."""
+
+    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._lines = lines
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.ensure_future(self._send_lines(send))
+        leaving = asyncio.ensure_future(_disconnect(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_lines(self, send: Send) -> None:
+        async with aclosing(cast("Any", self._lines)) as lines:  # an async generator
+            async for line in lines:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _lines(job: Job, after: int, services: Services) -> AsyncIterator[bytes]:
+    yield b"retry: %d\n\n" % RECONNECT_MS
+    try:
+        async with aclosing(cast("Any", services.feed.follow(job.job_id, after))) as following:
+            async for event in following:
+                yield await _line(event, services)
+    except LedgerUnavailable as error:
+        # The client comes back with its last id, or polls.
+        log.warning("stream.broke", job_id=job.job_id, error=str(error))
+
+
+async def _line(event: JobEvent | None, services: Services) -> bytes:
+    if event is None:
+        return b": keepalive\n\n"
+    data = await _done(event, services) if event.stage is Stage.DONE else event.data
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (event.stage.encode(), event.seq, data)
+
+
+async def _done(event: JobEvent, services: Services) -> bytes:
+    """The last event with what the ledger leaves out of it: the result, or the error's message."""
+    data = orjson.loads(event.data)
+    job = await services.ledger.get(data["job_id"])
+    if job is None:
+        return event.data
+    texts = services.knowledge.texts
+    views = {"error": error_of(job, texts), "result": result_of(job)}
+    return orjson.dumps(
+        data | {name: orjson.Fragment(view.model_dump_json()) for name, view in views.items() if view is not None}
+    )
+
+
+async def _place(job_id: str, last_event_id: str | None, services: Services) -> int:
+    """The event to go on after. An id that is none of this job's means from the start."""
+    if last_event_id is None or not (last_event_id.isascii() and last_event_id.isdigit()):
+        return 0
+    asked = int(last_event_id[:9])
+    return asked if asked <= len(await services.ledger.events(job_id)) else 0

@@ -1,0 +1,110 @@
+"""Around each request: a trace id, a limit on its body, security headers, one log line, its metrics. Pure ASGI."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.metrics import Metrics
+from api.problems import Problem, problem_response
+from pipeline.errors import Internal
+
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Photos may be shown from anywhere; nothing else comes from another origin or is written inline.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https: http:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+log = structlog.get_logger()
+
+
+class Edge:
+    """Wraps the whole application but CORS, and is one of the two places that catch everything."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = Headers(scope=scope)
+        trace_id = _trace_id(headers)
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        structlog.contextvars.bind_contextvars(trace_id=trace_id)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, trace_id)
+            await send(message)
+
+        try:
+            await self._app(scope, _limited(receive, headers, self._max_body_bytes), send_with_headers)
+        except Exception:
+            log.exception("request.broke")
+            if status:
+                raise  # Too late for another answer: the server cuts the connection.
+            response = problem_response(Request(scope), Problem(Internal.spec.code))
+            await response(scope, receive, send_with_headers)
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        route = getattr(scope.get("route"), "path", "files" if "endpoint" in scope else "unmatched")
+        self._metrics.observe_request(method, route, status, seconds)
+        log.info("request.answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+def _add_headers(message: Message, trace_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Trace-Id"] = trace_id
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+
+
+def _limited(receive: Receive, headers: Headers, max_bytes: int) -> Receive:
+    """Refuse a body by its announced size before a byte is read, else as soon as it has grown too long."""
+    announced = headers.get("content-length", "")
+    size = int(announced) if announced.isascii() and announced.isdigit() else 0
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        if size > max_bytes:
+            raise HTTPException(413)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise HTTPException(413)
+        return message
+
+    return limited
+
+
+def _trace_id(headers: Headers) -> str:
+    """The caller's own id, so that both sides' logs can be joined; else a new one."""
+    if traced := TRACEPARENT.fullmatch(headers.get("traceparent", "")):
+        return traced[1]
+    if REQUEST_ID.fullmatch(request_id := headers.get("x-request-id", "")):
+        return request_id
+    return secrets.token_hex(16)

@@ -1,0 +1,244 @@
+"""Scans: submit a photo, look at the job, read its result, cancel it."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import APIRouter, Request, Response
+
+from api.deps import CancelAfter, IdempotencyKey, Prefer, Services, Wait, Wired, deadline, preferred_wait
+from api.description import ok, problems
+from api.problems import ALL_CODES, REFUSALS, Problem, as_problem, invalid, locale_of, unavailable
+from api.responses import json_response
+from api.schemas import (
+    API,
+    CategoryView,
+    ClassifyRequest,
+    JobView,
+    ProcessingView,
+    ResultView,
+    ScanRequest,
+    SubmittedView,
+    job_path,
+)
+from pipeline.errors import JobDeadlineExceeded
+from pipeline.types import JobInput, Locale
+from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob
+from workers.jobs.queue import job_born_at, new_job_id
+
+ANONYMOUS = "anonymous"
+"""Scope of idempotency keys: every caller, until callers have names."""
+
+POLL_AFTER = 2
+"""Seconds between two looks at a result, for clients that poll."""
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix=f"{API}/scan", tags=["scan"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        200: ok(JobView, "The job ended within the wait that was preferred"),
+        202: ok(SubmittedView, "The job was taken"),
+        **problems(409, 413, 422, 503),
+    },
+)
+async def submit(
+    body: ScanRequest,
+    request: Request,
+    services: Wired,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
+) -> Response:
+    """Take a photo to be classified. After a 503, send the same again with the same Idempotency-Key: it stays one job.
+
+    `priority: bulk`, `image_key` and `callback_url` are refused for now, not ignored.
+    """
+    if "locale" in body.model_fields_set:
+        request.state.locale = body.locale
+    if body.model is not None and body.model not in (known := await services.models()):
+        raise invalid("body.model", f"The workers have {', '.join(known) or 'none'}")
+    job = NewJob(
+        job_id=new_job_id(),
+        input=body.job_input(),
+        deadline=deadline(cancel_after, services.jobs),
+        pipeline_version=services.knowledge.version,
+        trace_id=request.state.trace_id,
+        metadata=body.metadata,
+    )
+    created, depth = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    headers = {"Location": job_path(created.job_id)}
+    if wait := min(preferred_wait(prefer), services.settings.max_wait):
+        finished = await services.feed.wait(created.job_id, wait)
+        headers["Preference-Applied"] = f"wait={wait:g}"
+        if finished and finished.status.is_final:
+            return json_response(JobView.of(finished, services.knowledge.texts), headers=headers)
+    return json_response(await _submitted(created, depth, services), status=202, headers=headers)
+
+
+@router.get("/categories", responses={200: ok(list[CategoryView], "Every category with its first instructions")})
+async def categories(request: Request, services: Wired, locale: Locale | None = None) -> Response:
+    """The taxonomy, in the language of `locale` or Accept-Language. `name` is what results carry, always Korean."""
+    return json_response(services.knowledge.rulebook.categories(locale or locale_of(request)))
+
+
+@router.post("/classify", deprecated=True, responses={200: ok(ResultView, "How it ended"), **problems(413, 422)})
+async def classify(body: ClassifyRequest, request: Request, services: Wired) -> Response:
+    """Submit and wait, for a client that never learnt to follow a job and hangs on any 5xx.
+
+    So a failure to classify is 200 with `status: failed`, whoever is to blame.
+    """
+    trace_id, texts = request.state.trace_id, services.knowledge.texts
+    job = NewJob(
+        job_id=new_job_id(),
+        input=JobInput(image_url=body.image_url or "", user_input=body.user_input or ""),
+        deadline=services.settings.classify_wait,
+        pipeline_version=services.knowledge.version,
+        trace_id=trace_id,
+    )
+    task_id = None
+    try:
+        if not body.image_url:
+            raise Problem("request.invalid")
+        await _enqueue(job, services)
+        task_id = job.job_id
+        ended = await _end_of(task_id, services)
+    except REFUSALS as error:
+        spec = ALL_CODES[as_problem(error).code]
+        failure = JobError(code=spec.code, retryable=spec.retryable, trace_id=trace_id)
+        return json_response(ResultView.failed(task_id, failure, texts, Locale.KO))
+    return json_response(ResultView.of(ended, texts))
+
+
+@router.get(
+    "/task/{job_id}",
+    deprecated=True,
+    responses={
+        200: ok(ResultView, "The job has ended"),
+        202: ok(ProcessingView, "Not yet"),
+        **problems(404, 410, 422, 503),
+    },
+)
+async def task(job_id: str, services: Wired, wait: Wait = 0) -> Response:
+    """The older name of `/scan/{job_id}/result`."""
+    return await result(job_id, services, wait)
+
+
+@router.get("/{job_id}", responses={200: ok(JobView, "The job"), **problems(404, 410, 422, 503)})
+async def show(job_id: str, services: Wired, wait: Wait = 0) -> Response:
+    """The whole job; with `wait`, when it has ended or the wait is over."""
+    job = await find_job(job_id, services, wait)
+    return json_response(JobView.of(job, services.knowledge.texts))
+
+
+@router.get(
+    "/{job_id}/result",
+    responses={
+        200: ok(ResultView, "The job has ended"),
+        202: ok(ProcessingView, "Not yet"),
+        **problems(404, 410, 422, 503),
+    },
+)
+async def result(job_id: str, services: Wired, wait: Wait = 0) -> Response:
+    """How the job ended. A failed job is 200, too, with `error` and without `pipeline_result`."""
+    job = await find_job(job_id, services, wait)
+    texts = services.knowledge.texts
+    if job.status.is_final:
+        return json_response(ResultView.of(job, texts))
+    return json_response(ProcessingView.of(job, texts), status=202, headers={"Retry-After": str(POLL_AFTER)})
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    responses={202: ok(JobView, "The job is cancelled"), **problems(404, 409, 410, 503)},
+)
+async def cancel(job_id: str, services: Wired) -> Response:
+    """Stop the job. Doing it twice is fine; a job that has completed or failed is 409."""
+    _require_ours(job_id, services)
+    job = await services.ledger.cancel(job_id)
+    if job is None:
+        raise _missing(job_id, services)
+    if job.status is not JobStatus.CANCELLED:
+        raise Problem("job.finished")
+    return json_response(JobView.of(job, services.knowledge.texts), status=202)
+
+
+async def find_job(job_id: str, services: Services, wait: float = 0) -> Job:
+    """The job, after `wait` seconds at most if it has not ended. Raises Problem: not found or expired."""
+    _require_ours(job_id, services)
+    job = await services.feed.wait(job_id, min(wait, services.settings.max_wait))
+    if job is None:
+        raise _missing(job_id, services)
+    return job
+
+
+async def _enqueue(
+    job: NewJob, services: Services, *, key: str | None = None, fingerprint: str = ""
+) -> tuple[Created, int]:
+    """Record the job, then send it. Returns how many wait in the queue, too.
+
+    When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it.
+    """
+    services.guard.check_url(job.input.image_url)
+    depth = await services.ledger.depth()
+    if depth >= services.settings.max_queued:
+        raise unavailable("queue.saturated")
+    scoped = f"{ANONYMOUS}:{key}" if key else None
+    created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
+    if not created.is_sent:
+        await services.queue.enqueue(created.job_id)
+        try:
+            await services.ledger.mark_sent(created.job_id)
+        except LedgerUnavailable as error:  # It is recorded and sent; at worst the sweep sends it twice.
+            log.warning("job.not_marked_sent", job_id=created.job_id, error=str(error))
+    log.info("job.submitted", job_id=created.job_id, is_new=created.is_new)
+    return created, depth
+
+
+async def _submitted(created: Created, depth: int, services: Services) -> SubmittedView:
+    version = services.knowledge.version
+    if created.is_new:
+        return SubmittedView.of(
+            created.job_id, status=JobStatus.QUEUED, queue_position=depth + 1, pipeline_version=version
+        )
+    job = await find_job(created.job_id, services)
+    return SubmittedView.of(
+        job.job_id, status=job.status, queue_position=job.queue_position, pipeline_version=job.pipeline_version
+    )
+
+
+async def _end_of(job_id: str, services: Services) -> Job:
+    """The ended job. Raises JobDeadlineExceeded when it has not ended in time; then it is cancelled."""
+    job = await services.feed.wait(job_id, services.settings.classify_wait)
+    if job is not None and not job.status.is_final:
+        job = await services.ledger.cancel(job_id)
+    if job is None or job.status is JobStatus.CANCELLED:
+        raise JobDeadlineExceeded("the synchronous wait was over")
+    return job
+
+
+def _require_ours(job_id: str, services: Services) -> None:
+    """An id that we never gave out needs no look at the ledger."""
+    if job_born_at(job_id) is None:
+        raise _missing(job_id, services)
+
+
+def _missing(job_id: str, services: Services) -> Problem:
+    """The id says when the job was made, so an expired one is told from one that never was."""
+    born_at = job_born_at(job_id)
+    is_old = born_at is not None and born_at < time.time() - services.jobs.result_ttl
+    return Problem("job.expired" if is_old else "job.not_found")
+
+
+def _fingerprint(body: ScanRequest) -> str:
+    fields: Mapping[str, Any] = body.model_dump(mode="json")
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,33 @@
+"""Settings of the api. Built in `create_app()` only."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """Names that people share carry no prefix; the rest carry `API_`. Times in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="API_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    cors_origins: str = Field(
+        "http://localhost:3000,http://localhost:5173",
+        validation_alias="CORS_ORIGINS",
+        description="Web origins that may call the API with credentials, comma-separated, exact.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", description="Least severe event that is logged."
+    )
+    max_body_bytes: int = Field(65_536, gt=0, description="Largest request body.")
+    max_wait: float = Field(60.0, gt=0, le=600, description="Longest wait a client may ask for; more is cut to this.")
+    classify_wait: float = Field(
+        55.0, gt=0, le=600, description="How long the synchronous /scan/classify waits for its job."
+    )
+    max_queued: int = Field(10_000, gt=0, description="With so many jobs in the queue, new ones are refused.")
+
+    @property
+    def origins(self) -> list[str]:
+        return [origin for origin in (part.strip() for part in self.cors_origins.split(",")) if origin]

@@ -1,0 +1,484 @@
+// The playground: takes a photo's link, follows its job and shows how it ended.
+// What happens changes `state`; `render` alone writes to the page. Text from the API is only ever textContent.
+
+import { TEXTS } from "./texts.js";
+
+const API = "/api/v1/scan";
+const STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]; // The API's `reward` is kept for older clients.
+const TIMING_OF = { queued: "queued", fetch: "fetch", vision: "vision", rule: "rules", answer: "answer" };
+const POLL_MS = 2000;
+const PREVIEW_MS = 400;
+const REQUEST_MS = 20_000;
+const MAX_STREAM_FAILURES = 3;
+const MAX_POLL_FAILURES = 5;
+const LOCALE_KEY = "bunri.locale";
+
+// What becomes of a stage that had begun, or was still to come, when the job ends.
+const FATES = {
+  completed: { started: "completed", waiting: "completed" },
+  failed: { started: "failed", waiting: "skipped" },
+  cancelled: { started: "skipped", waiting: "skipped" },
+};
+
+const state = { locale: rememberedLocale(), notice: null, scan: null };
+
+const $ = (id) => document.getElementById(id);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const text = (key) => TEXTS[state.locale][key];
+
+// --- Talking to the API ---
+
+/** An answer that is no success; `problem` is its RFC 9457 body, or null when it has none. */
+class Refusal extends Error {
+  constructor(status, problem) {
+    super(`HTTP ${status}`);
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+/** The JSON of a successful answer. Throws Refusal, or what fetch throws when nothing answered. */
+async function call(path, options = {}) {
+  const headers = { "Accept-Language": state.locale, ...options.headers };
+  const reply = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(REQUEST_MS) });
+  const body = await reply.json().catch(() => null);
+  const isProblem = reply.headers.get("content-type")?.startsWith("application/problem+json");
+  if (!reply.ok || body === null) throw new Refusal(reply.status, isProblem ? body : null);
+  return body;
+}
+
+/** What to show of anything that `call` throws. Texts of ours go by their key, so that they follow the language. */
+function failureOf(error) {
+  if (!(error instanceof Refusal)) return { code: "page.unreachable", key: "failure.unreachable", retryable: true };
+  if (!error.problem) return { code: "page.unreadable", key: "failure.unreadable", retryable: true };
+  const { title, detail, code, retryable, trace_id, errors } = error.problem;
+  return { title, message: detail, code, retryable, trace: trace_id, fields: errors };
+}
+
+/** The API escapes the model's words for clients that show them as HTML. This undoes it, once. */
+function decoded(escaped) {
+  const characters = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'" };
+  return escaped.replace(/&(?:amp|lt|gt|quot|#x27);/g, (entity) => characters[entity]);
+}
+
+// --- One scan, from sending to its end ---
+
+/** `key` stays the same when a request is sent again, so that it remains one job. */
+async function send(request, key = newKey()) {
+  const scan = {
+    locale: request.locale,
+    phase: "sending",
+    job: null,
+    stage: "queued",
+    stages: Object.fromEntries(STAGES.map((stage) => [stage, "waiting"])),
+    progress: 0,
+    stop: () => {},
+    resend: () => send({ ...request, locale: state.locale }),
+  };
+  state.scan = scan;
+  state.notice = null;
+  render();
+  reveal();
+  try {
+    scan.job = await call(API, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "Idempotency-Key": key },
+      body: JSON.stringify(request),
+    });
+  } catch (error) {
+    end(scan, "refused", { failure: failureOf(error), retry: () => send(request, key) });
+    return;
+  }
+  scan.phase = "running";
+  advance(scan, { stage: "queued", status: "started", progress: 0 });
+  follow(scan);
+}
+
+function follow(scan) {
+  const stream = new EventSource(scan.job.stream_url);
+  let failures = 0;
+  const leave = () => {
+    stream.close();
+    poll(scan);
+  };
+  scan.stop = () => stream.close();
+  for (const stage of [...STAGES, "reward"]) {
+    stream.addEventListener(stage, (message) => {
+      failures = 0;
+      const event = JSON.parse(message.data);
+      if (stage !== "done") advance(scan, event);
+      else if (event.outcome !== "completed" || event.result) conclude(scan, event.outcome, event.result, event.error);
+      else leave();
+    });
+  }
+  stream.onerror = () => {
+    failures += 1;
+    if (stream.readyState === EventSource.CLOSED || failures === MAX_STREAM_FAILURES) leave();
+  };
+}
+
+async function poll(scan) {
+  let failures = 0;
+  while (scan.phase === "running") {
+    try {
+      const reply = await call(scan.job.result_url);
+      failures = 0;
+      if (reply.status !== "processing") {
+        conclude(scan, reply.status, reply.pipeline_result, reply.error);
+        return;
+      }
+      advance(scan, { stage: reply.current_stage, status: "started", progress: reply.progress });
+    } catch (error) {
+      if (scan.phase !== "running") return;
+      failures += 1;
+      const isFinal = error instanceof Refusal && error.problem?.retryable === false;
+      if (isFinal || failures === MAX_POLL_FAILURES) {
+        end(scan, "refused", { failure: failureOf(error), retry: isFinal ? scan.resend : () => resume(scan) });
+        return;
+      }
+    }
+    await pause(POLL_MS);
+  }
+}
+
+/** Look again for a job that may well have gone on while we could not see it. */
+function resume(scan) {
+  Object.assign(scan, { phase: "running", outcome: null, failure: null });
+  render();
+  poll(scan);
+}
+
+/** A stage began or ended: those before it are over, and when a job is tried again those after it are not. */
+function advance(scan, { stage, status, progress }) {
+  const place = STAGES.indexOf(stage);
+  if (place < 0 || scan.phase !== "running") return;
+  STAGES.forEach((other, at) => {
+    const isOpen = scan.stages[other] === "waiting" || scan.stages[other] === "started";
+    if (at < place && isOpen) scan.stages[other] = "completed";
+    if (at > place && status === "started") scan.stages[other] = "waiting";
+  });
+  // Its `queued: completed` says that the job is in the queue; it has left it when another stage begins.
+  scan.stages[stage] = stage === "queued" ? "started" : status;
+  Object.assign(scan, { stage, progress, couldNotCancel: false });
+  render();
+}
+
+/** The job has ended, says the stream or the poll. */
+function conclude(scan, outcome, result, error) {
+  if (scan.phase !== "running") return;
+  if (outcome === "completed" && !result) {
+    end(scan, "refused", { failure: failureOf(new Refusal(200, null)), retry: scan.resend });
+    return;
+  }
+  const failure = error && {
+    key: "failure",
+    message: error.message,
+    code: error.code,
+    retryable: error.retryable,
+    trace: error.trace_id,
+  };
+  end(scan, outcome, { result, failure, retry: scan.resend });
+  if (outcome === "completed") describe(scan);
+}
+
+function end(scan, outcome, { result = null, failure = null, retry = null } = {}) {
+  scan.stop();
+  const fates = FATES[outcome] ?? {};
+  for (const stage of STAGES) scan.stages[stage] = fates[scan.stages[stage]] ?? scan.stages[stage];
+  if (outcome === "completed") scan.progress = 100;
+  Object.assign(scan, { phase: "ended", outcome, result, failure, retry });
+  render();
+  focusOn({ completed: "result-title", cancelled: "cancelled-title" }[outcome] ?? "failure-title");
+}
+
+/** Which model answered and how long it took: only the job itself knows. The result is good without it. */
+async function describe(scan) {
+  scan.details = await call(scan.job.status_url).catch(() => null);
+  render();
+}
+
+async function cancel(scan) {
+  try {
+    await call(scan.job.cancel_url, { method: "POST" });
+  } catch (error) {
+    // A job that has just ended says so itself.
+    if (error instanceof Refusal && error.problem?.code === "job.finished") return;
+    scan.couldNotCancel = true;
+    render();
+    return;
+  }
+  if (scan.phase === "running") end(scan, "cancelled");
+}
+
+/** randomUUID exists on https and localhost only; this works anywhere. */
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// --- Showing it ---
+
+function render() {
+  document.documentElement.lang = state.locale;
+  document.title = text("page.title");
+  for (const [name, write] of [
+    ["text", (element, value) => element.replaceChildren(value)],
+    ["placeholder", (element, value) => element.setAttribute("placeholder", value)],
+    ["label", (element, value) => element.setAttribute("aria-label", value)],
+    ["alt", (element, value) => element.setAttribute("alt", value)],
+  ]) {
+    for (const element of document.querySelectorAll(`[data-${name}]`)) write(element, text(element.dataset[name]));
+  }
+  for (const button of document.querySelectorAll("[data-locale]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.locale === state.locale));
+  }
+  renderNotice();
+  renderScan();
+}
+
+function renderNotice() {
+  show("notice", state.notice !== null);
+  $("notice").dataset.code = state.notice ?? "";
+  put("notice", state.notice ? text(`notice.${state.notice}`) : "");
+  $("image-url").setAttribute("aria-invalid", String(state.notice === "empty"));
+}
+
+function renderScan() {
+  const { scan } = state;
+  const { phase, outcome } = scan ?? {};
+  const isBusy = phase === "sending" || phase === "running";
+  $("scan").dataset.outcome = outcome ?? phase ?? "idle";
+  $("scan").setAttribute("aria-busy", String(isBusy));
+  $("submit").setAttribute("aria-disabled", String(isBusy));
+  show("welcome", !scan);
+  show("now", Boolean(scan));
+  show("cancel", phase === "running");
+  show("running", Boolean(scan?.job));
+  show("result", outcome === "completed");
+  show("failure", Boolean(scan?.failure));
+  show("cancelled", outcome === "cancelled");
+  put("status", statusOf(scan));
+  if (!scan) return;
+  renderStages(scan);
+  if (scan.result) renderResult(scan);
+  if (scan.failure) renderFailure(scan);
+}
+
+function statusOf(scan) {
+  if (!scan) return "";
+  if (scan.phase === "sending") return text("scan.sending");
+  if (scan.phase === "running") return text(scan.couldNotCancel ? "scan.not_cancelled" : `stage.${scan.stage}.now`);
+  return text(`outcome.${scan.outcome}`) ?? text("outcome.failed");
+}
+
+/** The items stay the same elements, so that screen readers and animations are not disturbed. */
+function renderStages(scan) {
+  if (!$("stages").children.length) $("stages").replaceChildren(...STAGES.map(stageItem));
+  for (const item of $("stages").children) {
+    const { stage } = item.dataset;
+    const status = scan.stages[stage];
+    const seconds = scan.details?.timings[TIMING_OF[stage]];
+    item.dataset.status = status;
+    item.setAttribute("aria-current", status === "started" ? "step" : "false");
+    item.querySelector(".name").textContent = text(`stage.${stage}`);
+    item.querySelector(".hidden").textContent = text(`stage_status.${status}`);
+    item.querySelector(".seconds").textContent = seconds == null ? "" : inSeconds(seconds);
+  }
+  $("progress").value = scan.progress;
+  show("progress", scan.phase === "running");
+}
+
+function stageItem(stage) {
+  const item = document.createElement("li");
+  item.dataset.stage = stage;
+  for (const name of ["name", "hidden", "seconds"]) {
+    const part = document.createElement("span");
+    part.className = name;
+    item.append(part);
+  }
+  return item;
+}
+
+function renderResult({ locale, result, details, job }) {
+  const { classification, confidence } = result.classification_result;
+  const { disposal_steps, insufficiencies, user_answer } = result.final_answer;
+  const { major_category, middle_category, minor_category } = classification;
+  for (const id of ["result-title", "answer", "steps", "checks"]) $(id).lang = locale;
+  list("category", "span", [major_category, middle_category, minor_category].filter(Boolean));
+  put("result-title", result.disposal_rules.title ?? middle_category);
+  $("confidence-meter").value = confidence;
+  put("confidence-value", inPercent(confidence));
+  put("answer", decoded(user_answer));
+  list("steps", "li", Object.values(disposal_steps).map(decoded));
+  list("checks", "li", insufficiencies.map(decoded));
+  show("checks-part", insufficiencies.length > 0);
+  show("degraded-note", Boolean(details?.degraded));
+  show("local-note", Boolean(details?.model?.startsWith("local/")));
+  show("model-part", Boolean(details?.model));
+  show("time-part", Boolean(details?.finished_at));
+  put("model", details?.model ?? "");
+  put("time", details?.finished_at ? inSeconds(details.finished_at - details.created_at) : "");
+  put("version", job.pipeline_version);
+}
+
+function renderFailure({ locale, failure, retry }) {
+  const { key, title, message, code, trace, fields } = failure;
+  put("failure-title", title ?? text(key === "failure" ? "failure.title" : key));
+  put("failure-message", message ?? text(`${key}.message`));
+  $("failure-message").lang = message ? locale : state.locale;
+  list("failure-fields", "li", (fields ?? []).map(({ field, reason }) => `${field}: ${reason}`));
+  show("failure-fields", Boolean(fields?.length));
+  $("failure").dataset.code = code;
+  put("failure-code", code);
+  put("failure-trace", trace ?? "");
+  show("retry", Boolean(failure.retryable && retry));
+}
+
+function put(id, value) {
+  if ($(id).textContent !== value) $(id).textContent = value; // Unchanged text is not announced again.
+}
+
+function list(id, tag, values) {
+  $(id).replaceChildren(
+    ...values.map((value) => Object.assign(document.createElement(tag), { textContent: value })),
+  );
+}
+
+function show(id, isShown) {
+  $(id).hidden = !isShown;
+}
+
+/** Rounded down: 100 % would promise too much. */
+function inPercent(share) {
+  const percent = Math.floor(share * 100 + 1e-9) / 100;
+  return new Intl.NumberFormat(state.locale, { style: "percent" }).format(percent);
+}
+
+function inSeconds(seconds) {
+  const digits = seconds < 1 ? 2 : 1;
+  return new Intl.NumberFormat(state.locale, {
+    style: "unit",
+    unit: "second",
+    unitDisplay: "narrow",
+    maximumFractionDigits: digits,
+  }).format(seconds);
+}
+
+/** Bring keyboard and screen reader to the outcome, unless someone is typing. */
+function focusOn(id) {
+  if (!document.activeElement?.matches("input, textarea")) $(id).focus({ preventScroll: true });
+  reveal();
+}
+
+/** On a phone the scan is below the form. */
+function reveal() {
+  $("scan").scrollIntoView({ block: "nearest" });
+}
+
+// --- What people do ---
+
+function rememberedLocale() {
+  let remembered = null;
+  try {
+    remembered = localStorage.getItem(LOCALE_KEY);
+  } catch {
+    // Storage may be forbidden; then the browser's language decides.
+  }
+  if (Object.hasOwn(TEXTS, remembered)) return remembered;
+  return navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en";
+}
+
+function speak(locale) {
+  state.locale = locale;
+  try {
+    localStorage.setItem(LOCALE_KEY, locale);
+  } catch {
+    // It holds until the page is left.
+  }
+  render();
+}
+
+function submit() {
+  const { phase } = state.scan ?? {};
+  if (phase === "sending" || phase === "running") return;
+  const image_url = $("image-url").value.trim();
+  const user_input = $("question").value.trim();
+  if (!image_url) {
+    notify("empty");
+    $("image-url").focus();
+    return;
+  }
+  send({ image_url, locale: state.locale, ...(user_input && { user_input }) });
+}
+
+function notify(notice) {
+  state.notice = notice;
+  render();
+}
+
+function isWebLink(link) {
+  return URL.canParse(link) && /^https?:$/.test(new URL(link).protocol);
+}
+
+function preview() {
+  const link = $("image-url").value.trim();
+  if (link === ($("preview").getAttribute("src") ?? "")) return;
+  show("preview", false);
+  if (isWebLink(link)) $("preview").src = link;
+  else $("preview").removeAttribute("src");
+}
+
+/** A picture dragged from another page comes as a file and as a link: the link is what we can use. */
+function drop(transfer) {
+  const lines = (transfer.getData("text/uri-list") || transfer.getData("text/plain")).split(/\r?\n/);
+  const link = lines.map((line) => line.trim()).find(isWebLink);
+  if (!link) {
+    notify(transfer.files.length ? "file" : "no_link");
+    return;
+  }
+  $("image-url").value = link;
+  notify(null);
+  preview();
+}
+
+let typing = 0;
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  preview();
+  submit();
+});
+$("image-url").addEventListener("input", () => {
+  if (state.notice) notify(null);
+  clearTimeout(typing);
+  typing = setTimeout(preview, PREVIEW_MS);
+});
+$("image-url").addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length && !event.clipboardData.getData("text/plain")) notify("file");
+});
+$("preview").addEventListener("load", () => show("preview", true));
+$("preview").addEventListener("error", () => show("preview", false));
+$("cancel").addEventListener("click", () => cancel(state.scan));
+$("retry").addEventListener("click", () => state.scan.retry());
+for (const button of document.querySelectorAll("[data-locale]")) {
+  button.addEventListener("click", () => speak(button.dataset.locale));
+}
+// On the whole document: a file dropped beside the form must not replace the page.
+// Text dragged into the question stays text.
+const isForQuestion = (event) => event.target === $("question") && !event.dataTransfer.types.includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (isForQuestion(event)) return;
+  event.preventDefault();
+  $("form").classList.add("is-target");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("form").classList.remove("is-target");
+});
+document.addEventListener("drop", (event) => {
+  $("form").classList.remove("is-target");
+  if (isForQuestion(event)) return;
+  event.preventDefault();
+  drop(event.dataTransfer);
+});
+
+render();
+preview(); // A browser may have kept the link over a reload.

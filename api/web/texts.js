@@ -1,0 +1,151 @@
+// Every text of the page, in both languages, by the same keys. What the API says is in the API's messages.
+
+export const TEXTS = {
+  ko: {
+    "page.title": "분리 Bunri · 사진으로 알아보는 분리배출",
+    "page.tagline": "버릴 물건의 사진을 보내면 어떻게 분리배출하는지 알려 드려요.",
+    "page.language": "언어",
+    "page.reference": "API 문서",
+
+    "form.url": "사진 주소",
+    "form.url_example": "https://…/photo.jpg",
+    "form.url_hint": "사진의 링크를 붙여 넣거나 이곳으로 끌어다 놓아 주세요.",
+    "form.preview": "보내실 사진 미리보기",
+    "form.question": "궁금한 점",
+    "form.optional": "선택",
+    "form.question_example": "예: 뚜껑도 같이 버려도 되나요?",
+    "form.submit": "분리배출 방법 알아보기",
+
+    "notice.empty": "먼저 사진 주소를 넣어 주세요.",
+    "notice.file": "사진 파일 올리기는 아직 준비 중이에요. 사진의 링크를 붙여 넣어 주세요.",
+    "notice.no_link": "끌어다 놓으신 것에서 링크를 찾지 못했어요. http나 https로 시작하는 사진 주소를 넣어 주세요.",
+
+    "welcome.title": "이렇게 사용해요",
+    "welcome.link": "버릴 물건 하나가 잘 보이는 사진의 주소를 넣어 주세요.",
+    "welcome.wait": "사진을 살펴보고 배출 기준을 찾는 동안 잠시 기다려 주세요.",
+    "welcome.read": "분류와 배출 순서를 확인하고 그대로 따라 주세요.",
+
+    "scan.label": "분석",
+    "scan.progress": "진행률",
+    "scan.cancel": "취소",
+    "scan.not_cancelled": "취소하지 못했어요. 연결을 확인하고 다시 눌러 주세요.",
+    "scan.sending": "요청을 보내고 있어요.",
+
+    "stage.queued": "대기",
+    "stage.fetch": "사진",
+    "stage.vision": "분석",
+    "stage.rule": "기준",
+    "stage.answer": "안내",
+    "stage.done": "완료",
+
+    "stage.queued.now": "순서를 기다리고 있어요.",
+    "stage.fetch.now": "사진을 가져오고 있어요.",
+    "stage.vision.now": "사진 속 물건을 살펴보고 있어요.",
+    "stage.rule.now": "배출 기준을 찾고 있어요.",
+    "stage.answer.now": "배출 방법을 정리하고 있어요.",
+    "stage.done.now": "거의 다 됐어요.",
+
+    "stage_status.waiting": "기다리는 중",
+    "stage_status.started": "진행 중",
+    "stage_status.completed": "끝남",
+    "stage_status.failed": "실패",
+    "stage_status.skipped": "건너뜀",
+
+    "outcome.completed": "분석을 마쳤어요.",
+    "outcome.failed": "분석하지 못했어요.",
+    "outcome.cancelled": "분석을 취소했어요.",
+
+    "result.confidence": "확신하는 정도",
+    "result.steps": "이렇게 배출해 주세요",
+    "result.checks": "확인해 주세요",
+    "result.degraded": "분석 모델이 답하지 못해 간단한 방식으로 안내했어요. 평소보다 정확하지 않을 수 있어요.",
+    "result.local": "이 서버의 작은 로컬 모델이 겉모습만 보고 답했어요. 몇 가지 재질만 구별하니 한 번 더 확인해 주세요.",
+    "result.model": "모델",
+    "result.time": "걸린 시간",
+    "result.version": "기준 버전",
+
+    "failure.title": "분석하지 못했어요",
+    "failure.retry": "다시 시도하기",
+    "failure.unreachable": "서버에 연결할 수 없어요",
+    "failure.unreachable.message": "인터넷 연결을 확인하고 다시 시도해 주세요. 계속되면 서버가 잠시 멈춘 것일 수 있어요.",
+    "failure.unreadable": "서버의 답을 읽을 수 없어요",
+    "failure.unreadable.message": "서버가 예상하지 못한 답을 보냈어요. 잠시 뒤 다시 시도해 주세요.",
+
+    "cancelled.title": "분석을 취소했어요",
+    "cancelled.message": "다시 알아보려면 ‘분리배출 방법 알아보기’를 눌러 주세요.",
+  },
+
+  en: {
+    "page.title": "Bunri · sort your waste from a photo",
+    "page.tagline": "Send a photo of something you want to throw away and learn how to sort it.",
+    "page.language": "Language",
+    "page.reference": "API reference",
+
+    "form.url": "Photo link",
+    "form.url_example": "https://…/photo.jpg",
+    "form.url_hint": "Paste the photo's link, or drag it here.",
+    "form.preview": "Preview of your photo",
+    "form.question": "Your question",
+    "form.optional": "optional",
+    "form.question_example": "For example: does the cap go with it?",
+    "form.submit": "How do I sort this?",
+
+    "notice.empty": "Please enter the photo's link first.",
+    "notice.file": "Uploading files is not possible yet. Please paste a link to the photo.",
+    "notice.no_link": "There was no link in what you dropped. Please enter an address that starts with http or https.",
+
+    "welcome.title": "How it works",
+    "welcome.link": "Enter the link to a photo that clearly shows one item.",
+    "welcome.wait": "Wait a moment while we look at it and find the rule.",
+    "welcome.read": "Read the category and follow the steps.",
+
+    "scan.label": "Scan",
+    "scan.progress": "Progress",
+    "scan.cancel": "Cancel",
+    "scan.not_cancelled": "We could not cancel. Please check your connection and press it again.",
+    "scan.sending": "Sending your request.",
+
+    "stage.queued": "Queue",
+    "stage.fetch": "Photo",
+    "stage.vision": "Look",
+    "stage.rule": "Rule",
+    "stage.answer": "Answer",
+    "stage.done": "Done",
+
+    "stage.queued.now": "Waiting for your turn.",
+    "stage.fetch.now": "Getting the photo.",
+    "stage.vision.now": "Looking at the item in the photo.",
+    "stage.rule.now": "Finding the rule for it.",
+    "stage.answer.now": "Writing down what to do.",
+    "stage.done.now": "Almost there.",
+
+    "stage_status.waiting": "waiting",
+    "stage_status.started": "in progress",
+    "stage_status.completed": "finished",
+    "stage_status.failed": "failed",
+    "stage_status.skipped": "skipped",
+
+    "outcome.completed": "The scan is finished.",
+    "outcome.failed": "The scan did not work.",
+    "outcome.cancelled": "The scan was cancelled.",
+
+    "result.confidence": "How sure we are",
+    "result.steps": "What to do",
+    "result.checks": "Please check",
+    "result.degraded": "The model could not answer, so this is a simpler answer. It may be less precise than usual.",
+    "result.local": "This server's small local model answered by looks alone. It tells only a few materials apart, so please double-check.",
+    "result.model": "Model",
+    "result.time": "Time taken",
+    "result.version": "Rules version",
+
+    "failure.title": "The scan did not work",
+    "failure.retry": "Try again",
+    "failure.unreachable": "The server cannot be reached",
+    "failure.unreachable.message": "Check your connection and try again. If it goes on, the server may be down for a while.",
+    "failure.unreadable": "The server's answer makes no sense to us",
+    "failure.unreadable.message": "The server answered in a way we did not expect. Please try again in a while.",
+
+    "cancelled.title": "The scan was cancelled",
+    "cancelled.message": "To scan again, press “How do I sort this?”.",
+  },
+};

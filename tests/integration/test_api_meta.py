@@ -1,0 +1,143 @@
+"""Health, readiness, metrics, the catalogue and the pipeline's description."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from api.problems import ALL_CODES
+from pipeline.settings import RESOURCES, PipelineSettings
+from pipeline.types import Stage
+from tests.support.api_server import ApiServer, running_api
+from tests.support.jobs import new_job, result
+from tests.support.redis_server import free_port
+from workers.jobs.ledger import Ledger
+from workers.jobs.model import JobError, WorkerBeat
+from workers.jobs.settings import JobsSettings
+
+
+async def beat(ledger: Ledger, version: str, worker: str = "host:1") -> None:
+    await ledger.beat(WorkerBeat(worker=worker, pipeline_version=version, models=("local/test",)))
+
+
+async def metrics(api: ApiServer) -> dict[str, float]:
+    lines = (await api.client.get("/metrics")).text.splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+async def test_ready_with_redis_and_a_worker_of_the_same_version(api: ApiServer, ledger: Ledger) -> None:
+    await beat(ledger, api.services.knowledge.version)
+    reply = await api.client.get("/readyz")
+    assert reply.status_code == 200
+    assert reply.json()["ready"] is True
+    assert reply.json()["pipeline_version"] == api.services.knowledge.version
+    assert {name: check["ok"] for name, check in reply.json()["checks"].items()} == {
+        "ledger": True,
+        "broker": True,
+        "workers": True,
+    }
+
+
+async def test_not_ready_without_a_worker(api: ApiServer) -> None:
+    reply = await api.client.get("/readyz")
+    assert (reply.status_code, reply.json()["checks"]["workers"]["ok"]) == (503, False)
+
+
+async def test_not_ready_while_a_worker_has_another_version(api: ApiServer, ledger: Ledger) -> None:
+    await beat(ledger, api.services.knowledge.version)
+    await beat(ledger, "0123456789ab", worker="host:2")
+    reply = await api.client.get("/readyz")
+    assert (reply.status_code, reply.json()["checks"]["workers"]["ok"]) == (503, False)
+    assert "0123456789ab" in reply.json()["checks"]["workers"]["detail"]
+
+
+async def test_without_redis_the_process_is_healthy_and_not_ready() -> None:
+    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0", "redis_timeout": 0.3})
+    async with running_api(jobs) as api:
+        assert (await api.client.get("/healthz")).status_code == 200
+        reply = await api.client.get("/readyz")
+        assert reply.status_code == 503
+        assert {name: check["ok"] for name, check in reply.json()["checks"].items()} == {
+            "ledger": False,
+            "broker": False,
+            "workers": False,
+        }
+        assert (await metrics(api))["bunri_ledger_up"] == 0
+        assert (await api.client.get("/api/v1/pipeline")).json()["workers"] is None
+
+
+async def test_readiness_never_tells_the_password_of_redis() -> None:
+    url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
+    jobs = JobsSettings.model_validate({"redis_url": url, "redis_timeout": 0.3})
+    async with running_api(jobs) as api:
+        assert "hunter2" not in (await api.client.get("/readyz")).text
+
+
+async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> None:
+    jobs = [new_job() for _ in range(4)]
+    for job in jobs:
+        await ledger.create(job)
+    claims = [await ledger.claim(job.job_id) for job in jobs[:3]]
+    assert claims[0]
+    assert claims[1]
+    await ledger.complete(claims[0], result())
+    await ledger.fail(claims[1], JobError(code="source.timeout", retryable=True, trace_id="t"), Stage.FETCH)
+    await beat(ledger, "v")
+    figures = await metrics(api)
+    assert figures['bunri_jobs_finished_total{code="",status="completed"}'] == 1
+    assert figures['bunri_jobs_finished_total{code="source.timeout",status="failed"}'] == 1
+    assert figures["bunri_jobs_queued"] == 1
+    assert figures["bunri_jobs_running"] == 1
+    assert figures["bunri_workers_live"] == 1
+    assert figures["bunri_ledger_up"] == 1
+
+
+async def test_metrics_count_requests_by_route_and_never_by_path(api: ApiServer) -> None:
+    for path in ("/api/v1/scan/one", "/api/v1/scan/two", "/nowhere/1", "/nowhere/2"):
+        await api.client.get(path)
+    await api.client.request("MKCOL", "/healthz")
+    figures = await metrics(api)
+    assert figures['bunri_http_requests_total{method="GET",route="/api/v1/scan/{job_id}",status="404"}'] == 2
+    assert figures['bunri_http_requests_total{method="GET",route="unmatched",status="404"}'] == 2
+    assert figures['bunri_http_requests_total{method="OTHER",route="/healthz",status="405"}'] == 1
+    assert figures['bunri_http_request_seconds_count{method="GET",route="/api/v1/scan/{job_id}"}'] == 2
+
+
+async def test_the_catalogue_has_every_code_in_both_languages(api: ApiServer) -> None:
+    entries = (await api.client.get("/api/v1/errors")).json()
+    assert [entry["code"] for entry in entries] == list(ALL_CODES)
+    for entry in entries:
+        assert {*entry["messages"]} == {"ko", "en"}
+        for text in entry["messages"].values():
+            assert text["title"]
+            assert text["message"]
+            assert text["advice"]
+
+
+async def test_the_pipeline_shows_what_is_loaded_and_by_which_workers(api: ApiServer, ledger: Ledger) -> None:
+    await beat(ledger, "0123456789ab")
+    shown = (await api.client.get("/api/v1/pipeline")).json()
+    assert shown["pipeline_version"] == api.services.knowledge.version
+    assert shown["stale"] is False
+    assert "taxonomy.yaml" in shown["fingerprints"]
+    assert shown["models"] == ["local/test"]
+    assert shown["workers"] == [{"worker": "host:1", "pipeline_version": "0123456789ab", "models": ["local/test"]}]
+
+
+@pytest.fixture
+def resources(tmp_path: Path) -> Path:
+    copy = tmp_path / "resources"
+    shutil.copytree(RESOURCES, copy, ignore=shutil.ignore_patterns("local_model"))
+    return copy
+
+
+async def test_resources_changed_since_the_start_are_reported_as_stale(
+    jobs_settings: JobsSettings, resources: Path
+) -> None:
+    pipeline = PipelineSettings.model_validate({"resources": resources})
+    async with running_api(jobs_settings, pipeline=pipeline) as api:
+        before = (await api.client.get("/api/v1/pipeline")).json()
+        (resources / "prompts" / "vision.md").write_text("Look again.")
+        after = (await api.client.get("/api/v1/pipeline")).json()
+    assert (before["stale"], after["stale"]) == (False, True)
+    assert after["pipeline_version"] == before["pipeline_version"] != after["on_disk"]
