@@ -13,6 +13,8 @@ class ApiSettings(BaseSettings):
         env_prefix="API_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
     )
 
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     cors_origins: str = Field(
         "http://localhost:3000,http://localhost:5173",
         validation_alias="CORS_ORIGINS",

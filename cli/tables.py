@@ -1,0 +1,50 @@
+"""What a run prints: a table for people, JSON lines for programs."""
+
+from collections.abc import Iterable
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.outcome import Outcome
+
+
+def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
+    """Texts of models and users are shown as they are: never as rich's markup."""
+    table = Table(box=box.SIMPLE_HEAD, show_lines=True)
+    table.add_column("photo", overflow="fold", max_width=30)
+    table.add_column("category", no_wrap=True)
+    table.add_column("conf.", no_wrap=True, justify="right")
+    table.add_column("disposal steps, or the error and what to do", ratio=1)
+    table.add_column("s", no_wrap=True, justify="right")
+    for outcome in outcomes:
+        table.add_row(
+            Text(outcome.photo),
+            Text(outcome.category or "–"),
+            _confidence(outcome),
+            _steps(outcome),
+            "–" if outcome.seconds is None else f"{outcome.seconds:.2f}",
+        )
+    console.print(table)
+
+
+def print_json(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        print(orjson.dumps(outcome.as_json()).decode(), flush=True)
+
+
+def _confidence(outcome: Outcome) -> str:
+    result = outcome.job.result if outcome.job else None
+    return f"{result.classification_result.confidence:.2f}" if result else "–"
+
+
+def _steps(outcome: Outcome) -> Text:
+    if outcome.error_code is not None:
+        return Text.assemble((outcome.error_code, "bold red"), "\n", outcome.error_message or "")
+    result = outcome.job.result if outcome.job else None
+    if result is None:
+        return Text("cancelled", style="yellow")
+    steps = enumerate(result.final_answer.disposal_steps.values(), start=1)
+    return Text("\n".join(f"{number}. {step}" for number, step in steps))

@@ -1,0 +1,6 @@
+"""Typed client of the API. Imports nothing of api, workers or cli."""
+
+from client.bunri import ApiProblem, BunriClient, StreamLost
+from client.models import Event, Job, JobError, PipelineResult, Submitted
+
+__all__ = ["ApiProblem", "BunriClient", "Event", "Job", "JobError", "PipelineResult", "StreamLost", "Submitted"]

@@ -1,0 +1,144 @@
+"""`BunriClient`: submit a photo's link, follow or await its job, cancel it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+from httpx_sse import aconnect_sse
+
+from client.models import Event, Job, Submitted
+
+LONG_POLL = 50.0
+"""Seconds of one long poll, below the server's limit of 60."""
+
+ATTEMPTS = 4
+PAUSE = 0.5
+
+
+class ApiProblem(Exception):
+    """The API refused. `code` is of the catalogue (/api/v1/errors); `retry_after` is in seconds."""
+
+    def __init__(self, status: int, body: Mapping[str, Any], retry_after: float | None) -> None:
+        self.status = status
+        self.code = str(body.get("code", "internal"))
+        self.title = str(body.get("title", f"HTTP {status}"))
+        self.detail = str(body.get("detail", ""))
+        self.retryable = bool(body.get("retryable", False))
+        self.trace_id = body.get("trace_id")
+        self.retry_after = retry_after
+        super().__init__(f"{self.code}: {self.detail or self.title}")
+
+
+class StreamLost(Exception):
+    """The event stream broke off again and again. The job goes on all the same."""
+
+
+class BunriClient:
+    """Asynchronous; use it as a context manager. Safe to share among tasks.
+
+    `httpx.TransportError` passes through when the API cannot be reached.
+    """
+
+    def __init__(self, base_url: str, *, http_timeout: float = 10.0) -> None:
+        self._http = httpx.AsyncClient(base_url=base_url, timeout=http_timeout, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def submit(
+        self,
+        image_url: str,
+        *,
+        user_input: str = "",
+        locale: str = "ko",
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        cancel_after: str | None = None,
+    ) -> Submitted:
+        """Send the link. Tries again when the API says that this can help; it stays one job. Raises ApiProblem."""
+        body = {"image_url": image_url, "user_input": user_input, "locale": locale, "model": model}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        if cancel_after is not None:
+            headers["Cancel-After"] = cancel_after
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = await self._call(
+                    "POST", "/api/v1/scan", json=body | {"metadata": metadata or {}}, headers=headers
+                )
+                return Submitted.model_validate_json(answer.content)
+            except ApiProblem as problem:
+                if not problem.retryable or attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(problem.retry_after or PAUSE * attempt)
+            except httpx.TransportError:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(PAUSE * attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def job(self, job_id: str, *, wait: float = 0) -> Job:
+        """The job; with `wait`, when it has ended or so many seconds are over."""
+        answer = await self._call("GET", f"/api/v1/scan/{job_id}", params={"wait": wait}, timeout=wait + 10)
+        return Job.model_validate_json(answer.content)
+
+    async def wait(self, job_id: str) -> Job:
+        """The job when it has ended: its own deadline bounds the wait."""
+        while not (job := await self.job(job_id, wait=LONG_POLL)).status.is_final:
+            pass
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Raises ApiProblem `job.finished` when it was too late."""
+        answer = await self._call("POST", f"/api/v1/scan/{job_id}/cancel")
+        return Job.model_validate_json(answer.content)
+
+    async def follow(self, job_id: str) -> AsyncIterator[Event]:
+        """Each event once and in order, to the end. Reconnects where it left off; raises StreamLost in the end."""
+        last = 0
+        failures = 0
+        while failures < ATTEMPTS:
+            try:
+                async for event in self._stream(job_id, last):
+                    yield event
+                    last, failures = event.seq, 0
+                    if event.stage == "done":
+                        return
+            except httpx.TransportError:
+                pass
+            failures += 1
+            await asyncio.sleep(PAUSE * failures)
+        raise StreamLost(job_id)
+
+    async def _stream(self, job_id: str, after: int) -> AsyncIterator[Event]:
+        headers = {"Last-Event-ID": str(after)} if after else {}
+        path = f"/api/v1/scan/{job_id}/events"
+        # Keepalives come every 15 s; a stream without them is dead.
+        async with aconnect_sse(self._http, "GET", path, headers=headers, timeout=40) as source:
+            if source.response.is_error:
+                await source.response.aread()
+                raise _problem(source.response)
+            async for message in source.aiter_sse():
+                if not message.data:  # httpx-sse passes on a lone `retry:`, too.
+                    continue
+                yield Event.model_validate_json(message.data)
+
+    async def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        answer = await self._http.request(method, path, **options)
+        if answer.is_error:
+            raise _problem(answer)
+        return answer
+
+
+def _problem(answer: httpx.Response) -> ApiProblem:
+    is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
+    wish = answer.headers.get("retry-after", "")
+    return ApiProblem(answer.status_code, answer.json() if is_problem else {}, float(wish) if wish.isdigit() else None)

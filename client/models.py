@@ -1,0 +1,99 @@
+"""What the API answers with. A field that a newer server adds is no mistake."""
+
+from enum import StrEnum
+from html import unescape
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+Plain = Annotated[str, AfterValidator(unescape)]
+"""Text that the API has escaped for clients that show it as HTML; here it is plain again."""
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Submitted(_Answer):
+    job_id: str
+    status: Status
+    stream_url: str
+    result_url: str
+    status_url: str
+    cancel_url: str
+    queue_position: int | None
+    pipeline_version: str
+
+
+class JobError(_Answer):
+    code: str
+    message: str
+    retryable: bool
+    trace_id: str
+
+
+class Category(_Answer):
+    major_category: str
+    middle_category: str
+    minor_category: str | None
+
+
+class Classification(_Answer):
+    classification: Category
+    situation_tags: tuple[str, ...]
+    confidence: float
+
+
+class FinalAnswer(_Answer):
+    disposal_steps: dict[str, Plain]
+    insufficiencies: tuple[Plain, ...]
+    user_answer: Plain
+
+
+class PipelineResult(_Answer):
+    classification_result: Classification
+    disposal_rules: dict[str, Any]
+    final_answer: FinalAnswer
+
+
+class Job(_Answer):
+    """Times are Unix seconds, durations seconds."""
+
+    job_id: str
+    status: Status
+    stage: str
+    progress: int
+    attempts: int
+    pipeline_version: str
+    model: str | None
+    degraded: bool
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    timings: dict[str, float | None]
+    metadata: dict[str, str]
+    error: JobError | None
+    result: PipelineResult | None
+
+
+class Event(_Answer):
+    """`outcome` comes with the last one, whose stage is `done`."""
+
+    seq: int
+    job_id: str
+    stage: str
+    status: str
+    progress: int
+    outcome: Status | None = None
