@@ -11,6 +11,7 @@ const PREVIEW_MS = 400;
 const REQUEST_MS = 20_000;
 const MAX_STREAM_FAILURES = 3;
 const MAX_POLL_FAILURES = 5;
+const SHOWN_SECONDS = 0.01; // A stage that took less was there at once.
 const LOCALE_KEY = "bunri.locale";
 
 // What becomes of a stage that had begun, or was still to come, when the job ends.
@@ -281,7 +282,7 @@ function renderStages(scan) {
     item.setAttribute("aria-current", status === "started" ? "step" : "false");
     item.querySelector(".name").textContent = text(`stage.${stage}`);
     item.querySelector(".hidden").textContent = text(`stage_status.${status}`);
-    item.querySelector(".seconds").textContent = seconds == null ? "" : inSeconds(seconds);
+    item.querySelector(".seconds").textContent = seconds >= SHOWN_SECONDS ? inSeconds(seconds) : "";
   }
   $("progress").value = scan.progress;
   show("progress", scan.phase === "running");
