@@ -1,9 +1,12 @@
 """Settings of the api. Built in `create_app()` only."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
 
 
 class ApiSettings(BaseSettings):
@@ -30,6 +33,17 @@ class ApiSettings(BaseSettings):
     )
     max_queued: int = Field(10_000, gt=0, description="With so many jobs in the queue, new ones are refused.")
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        if wrong := [part for part in _parts(value) if not ORIGIN.fullmatch(part)]:
+            raise ValueError(f"{len(wrong)} of the entries is no origin like https://app.example")
+        return value
+
     @property
     def origins(self) -> list[str]:
-        return [origin for origin in (part.strip() for part in self.cors_origins.split(",")) if origin]
+        return _parts(self.cors_origins)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in (piece.strip() for piece in text.split(",")) if part]

@@ -197,7 +197,7 @@ def _check_settings() -> None:
 
 
 def _give_up(reason: str) -> NoReturn:
-    err.print(reason, style="red", highlight=False, markup=False)
+    err.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(USAGE_ERROR)
 
 

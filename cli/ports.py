@@ -1,6 +1,7 @@
-"""Free ports on loopback: those taken by others are stepped around."""
+"""Free ports on loopback: those taken by others are stepped around, and two runs of ours never choose the same."""
 
 import socket
+from dataclasses import dataclass
 
 STEPS = 100
 
@@ -9,20 +10,38 @@ class PortTaken(Exception):
     """The port that was asked for is in use."""
 
 
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+@dataclass(frozen=True)
+class Reservation:
+    """A port that is ours until `release`, or until this process ends."""
+
+    port: int
+    _lock: socket.socket
+
+    def release(self) -> None:
+        self._lock.close()
+
+
+def reserve(port: int) -> Reservation:
+    """Exactly `port`. Raises PortTaken."""
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        # Nobody listens on the port until the server we start does. This name in the kernel's abstract namespace
+        # keeps other runs of ours away meanwhile; it leaves no file behind.
+        lock.bind(f"\0bunri-port-{port}")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    except OSError as error:
+        lock.close()
+        raise PortTaken(f"port {port} is in use") from error
+    return Reservation(port, lock)
 
 
-def free_port(start: int, *, taken: frozenset[int] = frozenset()) -> int:
-    """The first free port from `start` on."""
-    ports = range(start, min(start + STEPS, 65536))
-    found = next((port for port in ports if port not in taken and is_free(port)), None)
-    if found is None:
-        raise PortTaken(f"no free port from {start} to {ports[-1]}")
-    return found
+def reserve_from(start: int) -> Reservation:
+    """The first free port from `start` on. Raises PortTaken when there is none for a long way."""
+    for port in range(start, min(start + STEPS, 65536)):
+        try:
+            return reserve(port)
+        except PortTaken:
+            continue
+    raise PortTaken(f"no free port from {start} on")

@@ -54,6 +54,9 @@ class Supervised:
 
     async def start(self) -> None:
         self._process = await self._spawn()
+
+    def keep_alive(self) -> None:
+        """From now on, start it again whenever it dies."""
         self._watch = asyncio.create_task(self._keep_alive(), name=f"watch-{self.command.name}")
 
     async def stop(self, *, within: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from cli import redis as embedded
-from cli.ports import PortTaken, free_port, is_free
+from cli.ports import Reservation, reserve, reserve_from
 from cli.processes import Command, StartFailed, Supervised
 from workers.command import worker_command
 from workers.jobs.settings import JobsSettings
@@ -69,28 +69,31 @@ class _Builder:
         self._options = options
         self._say = say
         self._started: list[Supervised] = []
+        self._ports: list[Reservation] = []
         self._logs = options.data_dir / "logs"
 
     async def start(self) -> Stack:
         options = self._options
         self._logs.mkdir(parents=True, exist_ok=True)
-        port = self._api_port()
-        settings = JobsSettings()
+        api_port = self._keep(reserve_from(API_PORT) if options.port is None else reserve(options.port))
         env = dict(options.env)
+        settings = JobsSettings()
+        place = "as REDIS_URL says"
         if "redis_url" not in settings.model_fields_set:
             env["REDIS_URL"], place = await self._start_redis()
-        else:
-            place = "as REDIS_URL says"
-        broker = settings.broker_url.get_secret_value() if settings.broker_url else env.get("REDIS_URL")
-        workers = [
-            await self._run(f"worker-{index}", worker_command(index, options.concurrency), env)
-            for index in range(1, options.workers + 1)
-        ]
-        await self._run("api", [sys.executable, "-m", "api"], env | {"API_HOST": "127.0.0.1", "API_PORT": str(port)})
-        flower = await self._start_flower(broker or settings.broker, port) if options.with_flower else None
-        api_url = f"http://127.0.0.1:{port}"
-        await self._until(lambda: _is_ready(api_url, len(workers)), "api and workers")
-        return Stack(api_url, flower, place, tuple(self._started))
+        for index in range(1, options.workers + 1):
+            await self._start(f"worker-{index}", worker_command(index, options.concurrency), env)
+        api_env = {"API_HOST": "127.0.0.1", "API_PORT": str(api_port)}
+        await self._start("api", [sys.executable, "-m", "api"], env | api_env)
+        api_url = f"http://127.0.0.1:{api_port}"
+        flower_url = None
+        if options.with_flower:
+            broker = settings.broker if settings.broker_url else env.get("REDIS_URL", settings.broker)
+            flower_url = await self._start_flower(broker)
+        await self._until(lambda: _is_ready(api_url, flower_url, options.workers), "the stack")
+        for process in self._started:
+            process.keep_alive()
+        return Stack(api_url, flower_url, place, tuple(self._started))
 
     async def stop(self) -> None:
         """Those who use Redis first, all at once; Redis last."""
@@ -98,37 +101,35 @@ class _Builder:
         others = [process for process in self._started if process not in redis]
         await asyncio.gather(*(process.stop(within=STOP_SECONDS) for process in others))
         await asyncio.gather(*(process.stop(within=STOP_REDIS_SECONDS) for process in redis))
-
-    def _api_port(self) -> int:
-        if self._options.port is None:
-            return free_port(API_PORT)
-        if not is_free(self._options.port):
-            raise PortTaken(f"port {self._options.port} is in use")
-        return self._options.port
+        for reservation in self._ports:
+            reservation.release()
 
     async def _start_redis(self) -> tuple[str, str]:
-        port = free_port(embedded.FIRST_PORT)
+        port = self._keep(reserve_from(embedded.FIRST_PORT))
         command, url = embedded.redis_command(self._options.data_dir, port, self._logs / "redis.log")
         await self._supervise(command)
         await self._until(lambda: asyncio.to_thread(embedded.answers, url), "redis")
         return url, f"127.0.0.1:{port}, data in {self._options.data_dir / 'redis'}"
 
-    async def _start_flower(self, broker: str, api_port: int) -> str:
-        port = free_port(FLOWER_PORT, taken=frozenset({api_port}))
+    async def _start_flower(self, broker: str) -> str:
+        port = self._keep(reserve_from(FLOWER_PORT))
         celery = str(Path(sys.executable).with_name("celery"))
         argv = [celery, "flower", "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=2000"]
         # The URL may hold a password, so it is not on the command line.
-        await self._run("flower", argv, {"CELERY_BROKER_URL": broker})
+        await self._start("flower", argv, {"CELERY_BROKER_URL": broker})
         return f"http://127.0.0.1:{port}"
 
-    async def _run(self, name: str, argv: list[str], env: dict[str, str]) -> Supervised:
-        return await self._supervise(Command(name, argv, env, self._logs / f"{name}.log"))
+    def _keep(self, reservation: Reservation) -> int:
+        self._ports.append(reservation)
+        return reservation.port
 
-    async def _supervise(self, command: Command) -> Supervised:
+    async def _start(self, name: str, argv: list[str], env: dict[str, str]) -> None:
+        await self._supervise(Command(name, argv, env, self._logs / f"{name}.log"))
+
+    async def _supervise(self, command: Command) -> None:
         process = Supervised(command, on_restart=self._note_restart)
-        await process.start()
         self._started.append(process)
-        return process
+        await process.start()
 
     def _note_restart(self, name: str, code: int) -> None:
         self._say(f"{name} ended with {code} and is started again; its log: {self._logs / f'{name}.log'}")
@@ -144,13 +145,15 @@ class _Builder:
             raise StartFailed(f"{what}: not ready after {READY_SECONDS:g} s; logs are in {self._logs}") from error
 
 
-async def _is_ready(api_url: str, workers: int) -> bool:
-    """Redis, broker and as many live workers as were started, all of one pipeline version."""
-    async with httpx.AsyncClient(base_url=api_url, trust_env=False, timeout=5) as http:
+async def _is_ready(api_url: str, flower_url: str | None, workers: int) -> bool:
+    """Redis, broker and as many live workers as were started, all of one pipeline version; and Flower."""
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
         try:
-            if (await http.get("/readyz")).is_error:
+            if (await http.get(f"{api_url}/readyz")).is_error:
                 return False
-            live = (await http.get("/api/v1/pipeline")).json()["workers"] or []
+            live = (await http.get(f"{api_url}/api/v1/pipeline")).json()["workers"] or []
+            if flower_url is not None and (await http.get(f"{flower_url}/healthcheck")).is_error:
+                return False
         except httpx.TransportError:
             return False
     return len(live) >= workers

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import DirectoryPath, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.address import AddressGuard
 from pipeline.types import Frozen
 
 RESOURCES = Path(__file__).parent / "resources"
@@ -39,14 +40,19 @@ class PipelineSettings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    resources: Path = Field(RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and local model.")
+    resources: DirectoryPath = Field(
+        RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and local model."
+    )
 
     # The model
     openai_api_key: SecretStr | None = Field(
         None, validation_alias="OPENAI_API_KEY", description="Without a key the local model answers."
     )
     openai_base_url: str | None = Field(
-        None, validation_alias="OPENAI_BASE_URL", description="Any server that speaks the OpenAI Responses API."
+        None,
+        validation_alias="OPENAI_BASE_URL",
+        pattern="^https?://",
+        description="Any server that speaks the OpenAI Responses API.",
     )
     vision_model: str = Field(
         "gpt-5.6-terra", validation_alias="VISION_MODEL", description="Model that looks at the photo."
@@ -55,8 +61,8 @@ class PipelineSettings(BaseSettings):
     model_timeout: float = Field(30.0, gt=0, le=600, description="Limit for one model call, first byte to last.")
     model_max_response_bytes: int = Field(1_000_000, gt=0, description="A longer model response is bad output.")
     model_max_output_tokens: int = Field(4_000, gt=0, description="Most tokens of one reply, reasoning included.")
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = Field(
-        "low", description="How long the model thinks; JSON null for a server that does not know the field."
+    reasoning_effort: Literal["off", "none", "minimal", "low", "medium", "high"] = Field(
+        "low", description="How long the model thinks; `off` sends nothing, for a server that does not know the field."
     )
     prompt_cache: Literal["auto", "key", "off"] = Field(
         "auto",
@@ -75,7 +81,7 @@ class PipelineSettings(BaseSettings):
         validation_alias="FETCH_ALLOW",
         description="Hosts, CIDRs and host:port pairs exempt from the address guard, comma-separated.",
     )
-    fetch_ports: tuple[int, ...] = Field((80, 443, 8080, 8443), description="Ports an image URL may name.")
+    fetch_ports: tuple[int, ...] = Field((80, 443, 8080, 8443), description="JSON list: ports an image URL may name.")
     fetch_connect_timeout: float = Field(5.0, gt=0, description="Limit to connect to the origin.")
     fetch_read_timeout: float = Field(10.0, gt=0, description="Limit between two pieces of the body.")
     fetch_total_timeout: float = Field(20.0, gt=0, description="Limit for the whole fetch, redirects included.")
@@ -87,3 +93,9 @@ class PipelineSettings(BaseSettings):
     image_processes: int = Field(1, ge=1, le=16, description="Decode processes of each worker process.")
     image_cpu_seconds: float = Field(5.0, gt=0, description="CPU time one image may take.")
     image_memory_bytes: int = Field(1024**3, gt=0, description="Memory one decode process may take.")
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        AddressGuard(value, ())
+        return value

@@ -48,7 +48,7 @@ class RequestTemplate:
             "max_output_tokens": settings.model_max_output_tokens,
             "text": {"format": {"type": "json_schema", "name": purpose, "strict": True, "schema": schema}},
         }
-        if settings.reasoning_effort is not None:
+        if settings.reasoning_effort != "off":
             request["reasoning"] = {"effort": settings.reasoning_effort}
         if settings.prompt_cache != "off":
             request["prompt_cache_key"] = f"bunri-{purpose}"

@@ -1,6 +1,6 @@
 """Settings of queue and ledger, shared by the api and the workers."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,6 +32,13 @@ class JobsSettings(BaseSettings):
     drain: float = Field(5.0, ge=0, description="On SIGTERM, seconds for jobs in flight before they go back.")
     redis_timeout: float = Field(3.0, gt=0, description="Limit for one command to Redis.")
     queue: str = Field("bunri.jobs", description="Name of the Celery queue.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("not a redis://, rediss:// or unix:// URL")
+        return value
 
     @property
     def broker(self) -> str:

@@ -1,0 +1,68 @@
+# `make` alone lists what there is. Everything a target needs is installed by the target, into .venv and .tools.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .tools/uv/bin/uv
+BIN := .venv/bin
+SYNCED := .venv/.synced
+CHROMIUM := /usr/bin/chromium
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo up test check unit contract integration e2e docs bench-overhead clean setup
+
+setup: $(SYNCED) ## Install everything into .venv
+
+demo: $(SYNCED) ## Classify the photos in samples/ on a stack of its own
+	@$(BIN)/bunri demo
+
+up: $(SYNCED) ## Run the whole system in the foreground
+	@$(BIN)/bunri up
+
+test: check contract unit integration e2e ## Lint, types, import contracts and all tests
+
+check: $(SYNCED) ## Lint, format, types, import contracts, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+contract: $(SYNCED) ## Tests of docs, description, layout and deployment files
+	$(BIN)/pytest -q -n 2 tests/contract
+
+unit: $(SYNCED) ## Tests without network and Redis
+	$(BIN)/pytest -q -n 2 tests/unit
+
+integration: $(SYNCED) ## Tests with a real Redis, real HTTP servers and a real worker
+	$(BIN)/pytest -q -n 2 tests/integration
+
+e2e: $(SYNCED) $(CHROMIUM) ## Tests of real processes, and of the page in a real browser
+	$(BIN)/pytest -q -n 2 tests/e2e
+
+docs: $(SYNCED) ## Write the generated documents anew
+	$(BIN)/python -m cli.docs
+
+bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's own time
+	$(BIN)/python -m benchmarks.overhead
+
+clean: ## Remove what the targets installed and wrote
+	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(UV):
+	$(PYTHON) -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(SYNCED): pyproject.toml uv.lock $(UV)
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch $@
+
+# A browser is no Python package: Debian's own, installed when it is missing.
+$(CHROMIUM):
+	@echo "installing Chromium for the tests of the page"
+	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get update -qq
+	$$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk > /dev/null

@@ -1,0 +1,119 @@
+"""Documents that are made from the code: `make docs` writes them, a test finds those that are out of date."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from api.app import build_app
+from api.problems import API_CATALOGUE
+from api.settings import ApiSettings
+from cli.configuration import PACKAGES, masked, variable_of
+from pipeline.errors import CATALOGUE, ErrorSpec
+from pipeline.settings import RESOURCES, PipelineSettings
+from pipeline.texts import Texts
+from pipeline.types import Locale
+from workers.jobs.settings import JobsSettings
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+MADE = "<!-- Made by `make docs` from the code; edit the code. -->\n"
+
+
+def errors() -> str:
+    """The catalogue with the texts that users read."""
+    texts = Texts.load(RESOURCES)
+    return "\n".join(
+        [
+            "# Errors",
+            MADE,
+            "Every failure has a code that stays the same; tests and clients look at the code, people read the text.",
+            "The texts are data in `pipeline/resources/messages`, Korean and English; `/api/v1/errors` serves both.",
+            "",
+            "*HTTP* is the status when the failure answers a request directly; the resource of a failed job is 200",
+            "with the error inside. *Tries* is how often a job tries in all before it fails. *Blame* says who can do",
+            "something about it; *alert* means that one of us must.",
+            "",
+            "## Why a job failed",
+            "",
+            *_table(CATALOGUE),
+            "",
+            "## Why the API refused a request",
+            "",
+            *_table(API_CATALOGUE),
+            "",
+            "## What users read",
+            "",
+            *_messages(texts, CATALOGUE | API_CATALOGUE),
+        ]
+    )
+
+
+def settings() -> str:
+    """Every variable of every package. Those of several packages are listed once."""
+    rows: dict[str, str] = {}
+    for package in PACKAGES:
+        for name, field in package.model_fields.items():
+            default = masked(field.get_default(call_default_factory=True, validated_data={}))
+            if name == "resources":
+                default = "pipeline/resources"
+            variable = variable_of(package, name, field)
+            rows.setdefault(variable, f"| `{variable}` | {_cell(default)} | {_cell(field.description or '')} |")
+    return "\n".join(
+        [
+            "# Settings",
+            MADE,
+            "From the environment or a `.env` file in the working directory; an empty variable counts as not set.",
+            "Times are in seconds, sizes in bytes. `bunri config` shows what is in force and all mistakes at once.",
+            "",
+            "| variable | default | meaning |",
+            "|---|---|---|",
+            *rows.values(),
+            "",
+        ]
+    )
+
+
+def openapi() -> str:
+    """The API's description of itself."""
+    app = build_app(
+        ApiSettings.model_validate({}), JobsSettings.model_validate({}), PipelineSettings.model_validate({})
+    )
+    return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
+
+
+DOCUMENTS: Mapping[Path, Callable[[], str]] = {
+    DOCS / "errors.md": errors,
+    DOCS / "settings.md": settings,
+    DOCS / "openapi.json": openapi,
+}
+
+
+def _table(catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]:
+    yield "| code | HTTP | tries | blame | raised when |"
+    yield "|---|---|---|---|---|"
+    for spec in catalogue.values():
+        blame = f"{spec.blame}, alert" if spec.alert else str(spec.blame)
+        yield f"| `{spec.code}` | {spec.status} | {spec.max_attempts} | {blame} | {_cell(spec.raised_when)} |"
+
+
+def _messages(texts: Texts, catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]:
+    for code in catalogue:
+        yield f"**`{code}`**"
+        for locale in Locale:
+            text = texts.error(code, locale)
+            yield f"- {text.title}: {text.message} {text.advice}"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    for path, document in DOCUMENTS.items():
+        path.write_text(document())
+        print(path.relative_to(DOCS.parent))
+
+
+if __name__ == "__main__":
+    main()
