@@ -137,7 +137,3 @@ class PipelineResult(Frozen):
     rule: RuleMatch
     answer: Answer
     degraded: bool = False
-
-    @property
-    def usage(self) -> Usage:
-        return self.observation.usage + self.answer.usage

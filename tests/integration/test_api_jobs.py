@@ -25,7 +25,9 @@ async def claimed(ledger: Ledger, job: NewJob) -> Claim:
 
 async def completed_job(ledger: Ledger, *, user_input: str = "", outcome: PipelineResult | None = None) -> str:
     claim = await claimed(ledger, new_job(user_input=user_input))
-    await ledger.complete(claim, outcome or result())
+    end = outcome or result()
+    await ledger.record(claim, completed(Stage.VISION, end.observation), completed(Stage.ANSWER, end.answer))
+    await ledger.complete(claim, end)
     return claim.job_id
 
 
@@ -68,6 +70,14 @@ async def test_a_completed_job_shows_its_result_model_and_usage(api: ApiServer, 
     assert view["usage"] == {"input_tokens": 10, "cached_tokens": 0, "output_tokens": 2, "cost_usd": 0.001}
     assert view["created_at"] <= view["started_at"] <= view["finished_at"]
     assert view["result"]["disposal_rules"]["key"] == "glass"
+
+
+async def test_a_failed_job_shows_the_model_calls_that_were_paid(api: ApiServer, ledger: Ledger) -> None:
+    claim = await claimed(ledger, new_job())
+    await ledger.record(claim, completed(Stage.VISION, observation()))
+    await ledger.fail(claim, JobError(code="model.timeout", retryable=True, trace_id=claim.trace_id), Stage.ANSWER)
+    view = (await api.client.get(f"{SCAN}/{claim.job_id}")).json()
+    assert (view["status"], view["model"], view["usage"]["output_tokens"]) == ("failed", "local/test", 2)
 
 
 async def test_the_result_has_the_shape_that_existing_clients_read(api: ApiServer, ledger: Ledger) -> None:

@@ -4,9 +4,7 @@ Nothing else writes these keys. A key carries a TTL or is one of PERMANENT_KEYS,
 a bounded stream, and counters.
 """
 
-from collections.abc import Mapping
 from contextlib import contextmanager
-from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,15 +13,11 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from pipeline.types import (
-    Answer,
-    Checkpoints,
     JobInput,
-    Observation,
     PipelineResult,
     Stage,
     StageEvent,
     StageStatus,
-    Usage,
 )
 from workers.jobs.model import (
     PROGRESS,
@@ -34,9 +28,9 @@ from workers.jobs.model import (
     JobEvent,
     JobStatus,
     NewJob,
-    Timings,
     WorkerBeat,
 )
+from workers.jobs.record import Fields, checkpoints_of, event_body, flat, job_of, progress_of
 from workers.jobs.settings import JobsSettings
 
 if TYPE_CHECKING:
@@ -57,9 +51,6 @@ SEND_GRACE = 5.0
 
 BATCH = 1000
 """Most jobs that one pass of the sweep looks at."""
-
-
-Fields = dict[str, str | int | float | bytes]
 
 
 class LedgerUnavailable(Exception):
@@ -126,11 +117,11 @@ class Ledger:
             "pipeline_version": job.pipeline_version,
             "trace_id": job.trace_id,
         }
-        queued = _event(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
+        queued = event_body(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
         with _translated():
             reply = await self._create(
                 keys=[key, _events_key(job.job_id), FEED, QUEUED, OUTBOX, DEADLINES, idempotency],
-                args=[job.job_id, job.deadline, ttl, fingerprint, SEND_GRACE, queued, *_flat(fields)],
+                args=[job.job_id, job.deadline, ttl, fingerprint, SEND_GRACE, queued, *flat(fields)],
             )
         if reply[0] == b"mismatch":
             raise IdempotencyMismatch
@@ -146,7 +137,7 @@ class Ledger:
                 pipe.hgetall(_job_key(job_id))
                 pipe.zrank(QUEUED, job_id)
                 fields, rank = await pipe.execute()
-        return _job(job_id, fields, rank) if fields else None
+        return job_of(job_id, fields, rank) if fields else None
 
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
@@ -214,7 +205,7 @@ class Ledger:
             job_id=job_id,
             token=int(fields[b"token"]),
             input=JobInput.model_validate_json(fields[b"input"]),
-            checkpoints=_checkpoints(fields),
+            checkpoints=checkpoints_of(fields),
             attempts=int(fields[b"attempts"]),
             retries=int(fields.get(b"retries", 0)),
             time_left=float(fields[b"deadline_at"]) - float(fields[b"lease_until"]) + self._settings.lease,
@@ -232,17 +223,17 @@ class Ledger:
         fields: Fields = {}
         bodies = []
         for event in events:
-            progress = _progress(event)
+            progress = progress_of(event)
             fields |= {"stage": event.stage, "progress": progress}
             if event.seconds is not None:
                 fields[f"timing:{event.stage}"] = event.seconds
             if event.checkpoint is not None:
                 fields[f"checkpoint:{event.stage}"] = event.checkpoint.model_dump_json()
-            bodies.append(_event(claim.job_id, event.stage, event.status, progress))
+            bodies.append(event_body(claim.job_id, event.stage, event.status, progress))
         with _translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
-                args=[claim.job_id, claim.token, self._settings.lease, *_flat(fields), *bodies],
+                args=[claim.job_id, claim.token, self._settings.lease, *flat(fields), *bodies],
             )
         if not held:
             raise StaleClaim
@@ -252,13 +243,11 @@ class Ledger:
         await self.record(claim)
 
     async def complete(self, claim: Claim, result: PipelineResult) -> None:
-        """Raises StaleClaim: then the result is dropped, because the job has another end or another worker."""
-        fields: Fields = {
-            "result": result.model_dump_json(),
-            "usage": result.usage.model_dump_json(),
-            "model": result.observation.model,
-            "degraded": int(result.degraded),
-        }
+        """Raises StaleClaim: then the result is dropped, because the job has another end or another worker.
+
+        The job's model and usage are those of its checkpoints, which a failed job shows, too.
+        """
+        fields: Fields = {"result": result.model_dump_json(), "degraded": int(result.degraded)}
         await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields)
 
     async def fail(self, claim: Claim, error: JobError, stage: Stage | None = None) -> None:
@@ -341,15 +330,15 @@ class Ledger:
         fields = (fields or {}) | ({"error": error.model_dump_json()} if error else {})
         bodies = []
         if failed_stage in PROGRESS and failed_stage not in (Stage.QUEUED, Stage.DONE, None):
-            bodies.append(_event(job_id, failed_stage, StageStatus.FAILED, PROGRESS[failed_stage]))
+            bodies.append(event_body(job_id, failed_stage, StageStatus.FAILED, PROGRESS[failed_stage]))
         if status is JobStatus.COMPLETED:
-            bodies.append(_event(job_id, Stage.REWARD, StageStatus.SKIPPED, PROGRESS[Stage.REWARD]))
+            bodies.append(event_body(job_id, Stage.REWARD, StageStatus.SKIPPED, PROGRESS[Stage.REWARD]))
         extra = {"outcome": str(status)} | ({"error": error.model_dump()} if error else {})
-        bodies.append(_event(job_id, Stage.DONE, StageStatus.COMPLETED, PROGRESS[Stage.DONE], extra))
+        bodies.append(event_body(job_id, Stage.DONE, StageStatus.COMPLETED, PROGRESS[Stage.DONE], extra))
         with _translated():
             done = await self._finish(
                 keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, QUEUED, OUTBOX, LEASES, DEADLINES],
-                args=[job_id, token, status, self._settings.result_ttl, fate, *_flat(fields), *bodies],
+                args=[job_id, token, status, self._settings.result_ttl, fate, *flat(fields), *bodies],
             )
         if not done and token != "":
             raise StaleClaim
@@ -369,74 +358,3 @@ def _job_key(job_id: str) -> str:
 
 def _events_key(job_id: str) -> str:
     return f"bunri:job:{job_id}:events"
-
-
-def _flat(fields: Mapping[str, object]) -> list[Any]:
-    """Fields as script arguments: how many follow, then name, value, name, value…"""
-    pairs = [part for pair in fields.items() for part in pair]
-    return [len(pairs), *pairs]
-
-
-def _event(
-    job_id: str, stage: Stage, status: StageStatus, progress: int, extra: Mapping[str, object] | None = None
-) -> bytes:
-    body = {"job_id": job_id, "stage": stage, "status": status, "progress": progress} | dict(extra or {})
-    return orjson.dumps(body)
-
-
-def _progress(event: StageEvent) -> int:
-    """A completed stage shows its own figure, a started one that of the stage before it."""
-    if event.status is not StageStatus.STARTED:
-        return PROGRESS[event.stage]
-    stages = list(PROGRESS)
-    return PROGRESS[stages[stages.index(event.stage) - 1]]
-
-
-def _checkpoints(fields: Mapping[bytes, bytes]) -> Checkpoints:
-    observation = fields.get(b"checkpoint:vision")
-    answer = fields.get(b"checkpoint:answer")
-    return Checkpoints(
-        observation=Observation.model_validate_json(observation) if observation else None,
-        answer=Answer.model_validate_json(answer) if answer else None,
-    )
-
-
-def _job(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
-    text = {name.decode(): value for name, value in fields.items()}
-    timing = partial(_optional_float, text)
-    return Job.model_validate(
-        {
-            "job_id": job_id,
-            "kind": text["kind"].decode(),
-            "status": text["status"].decode(),
-            "stage": text["stage"].decode(),
-            "progress": int(text["progress"]),
-            "attempts": int(text["attempts"]),
-            "pipeline_version": text["pipeline_version"].decode(),
-            "input": orjson.loads(text["input"]),
-            "metadata": orjson.loads(text["metadata"]),
-            "trace_id": text["trace_id"].decode(),
-            "created_at": float(text["created_at"]),
-            "started_at": timing("started_at"),
-            "finished_at": timing("finished_at"),
-            "deadline_at": float(text["deadline_at"]),
-            "expires_at": float(text["expires_at"]),
-            "timings": Timings(
-                queued=timing("timing:queued"),
-                fetch=timing("timing:fetch"),
-                vision=timing("timing:vision"),
-                rules=timing("timing:rule"),
-                answer=timing("timing:answer"),
-            ),
-            "usage": Usage.model_validate_json(text.get("usage", b"{}")),
-            "model": text["model"].decode() if "model" in text else None,
-            "degraded": text.get("degraded") == b"1",
-            "error": JobError.model_validate_json(text["error"]) if "error" in text else None,
-            "result": PipelineResult.model_validate_json(text["result"]) if "result" in text else None,
-            "queue_position": None if rank is None else rank + 1,
-        }
-    )
-
-
-def _optional_float(fields: Mapping[str, bytes], name: str) -> float | None:
-    return float(fields[name]) if name in fields else None

@@ -1,0 +1,84 @@
+"""How a job is written down: its fields and events as Redis keeps them, to and from our types. Pure."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, StageStatus, Usage
+from workers.jobs.model import PROGRESS, Job, JobError, Timings
+
+Fields = dict[str, str | int | float | bytes]
+
+
+def flat(fields: Mapping[str, object]) -> list[Any]:
+    """Fields as script arguments: how many follow, then name, value, name, value…"""
+    pairs = [part for pair in fields.items() for part in pair]
+    return [len(pairs), *pairs]
+
+
+def event_body(
+    job_id: str, stage: Stage, status: StageStatus, progress: int, extra: Mapping[str, object] | None = None
+) -> bytes:
+    body = {"job_id": job_id, "stage": stage, "status": status, "progress": progress} | dict(extra or {})
+    return orjson.dumps(body)
+
+
+def progress_of(event: StageEvent) -> int:
+    """A completed stage shows its own figure, a started one that of the stage before it."""
+    if event.status is not StageStatus.STARTED:
+        return PROGRESS[event.stage]
+    stages = list(PROGRESS)
+    return PROGRESS[stages[stages.index(event.stage) - 1]]
+
+
+def checkpoints_of(fields: Mapping[bytes, bytes]) -> Checkpoints:
+    observation = fields.get(b"checkpoint:vision")
+    answer = fields.get(b"checkpoint:answer")
+    return Checkpoints(
+        observation=Observation.model_validate_json(observation) if observation else None,
+        answer=Answer.model_validate_json(answer) if answer else None,
+    )
+
+
+def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
+    text = {name.decode(): value for name, value in fields.items()}
+    timing = partial(_optional_float, text)
+    done = checkpoints_of(fields)
+    return Job.model_validate(
+        {
+            "job_id": job_id,
+            "kind": text["kind"].decode(),
+            "status": text["status"].decode(),
+            "stage": text["stage"].decode(),
+            "progress": int(text["progress"]),
+            "attempts": int(text["attempts"]),
+            "pipeline_version": text["pipeline_version"].decode(),
+            "input": orjson.loads(text["input"]),
+            "metadata": orjson.loads(text["metadata"]),
+            "trace_id": text["trace_id"].decode(),
+            "created_at": float(text["created_at"]),
+            "started_at": timing("started_at"),
+            "finished_at": timing("finished_at"),
+            "deadline_at": float(text["deadline_at"]),
+            "expires_at": float(text["expires_at"]),
+            "timings": Timings(
+                queued=timing("timing:queued"),
+                fetch=timing("timing:fetch"),
+                vision=timing("timing:vision"),
+                rules=timing("timing:rule"),
+                answer=timing("timing:answer"),
+            ),
+            "usage": sum((each.usage for each in (done.observation, done.answer) if each), Usage()),
+            "model": done.observation.model if done.observation else None,
+            "degraded": text.get("degraded") == b"1",
+            "error": JobError.model_validate_json(text["error"]) if "error" in text else None,
+            "result": PipelineResult.model_validate_json(text["result"]) if "result" in text else None,
+            "queue_position": None if rank is None else rank + 1,
+        }
+    )
+
+
+def _optional_float(fields: Mapping[str, bytes], name: str) -> float | None:
+    return float(fields[name]) if name in fields else None
