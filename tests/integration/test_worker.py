@@ -1,0 +1,202 @@
+"""A real worker process: its jobs come over a real Redis, from a real origin, through a real SDK."""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from pipeline.types import JobInput
+from tests.support import image_server as origin_answers
+from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
+from tests.support.jobs import new_job
+from tests.support.openai_server import base_url, openai_server, problem, purpose_of, well_behaved
+from tests.support.wait import eventually
+from workers.command import worker_command
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import Ledger
+from workers.jobs.model import Job
+from workers.jobs.queue import JobQueue
+from workers.jobs.settings import JobsSettings
+
+PHOTO = "/glass.jpg"
+
+
+@pytest.fixture
+def origin(samples: Path) -> Iterator[ImageServer]:
+    with image_server() as server:
+        server.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
+        yield server
+
+
+@pytest.fixture
+def model() -> Iterator[ImageServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
+    queue = JobQueue.connect(jobs_settings)
+    yield queue
+    await queue.close()
+
+
+@asynccontextmanager
+async def working(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """A worker that has said that it lives. Killed in the end if it has not stopped by then."""
+    env = {
+        "REDIS_URL": redis_url,
+        "FETCH_ALLOW": "127.0.0.1",
+        "OPENAI_API_KEY": "sk-test",
+        "OPENAI_BASE_URL": base_url(model),
+        "WORKERS_LEASE": "3",
+        "WORKERS_DRAIN": "1",
+    }
+    process = subprocess.Popen(worker_command(1, 8), env=os.environ | env)  # noqa: ASYNC220 - it only forks
+    try:
+        await eventually(lambda: _has_worker(ledger), within=60)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        await ledger.client.delete("bunri:workers")
+
+
+@pytest.fixture
+async def worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
+    async with working(ledger, redis_url, model) as process:
+        yield process
+
+
+async def _has_worker(ledger: Ledger) -> bool:
+    return bool(await ledger.workers())
+
+
+async def submit(ledger: Ledger, queue: JobQueue, url: str) -> str:
+    job = new_job().model_copy(update={"input": JobInput(image_url=url)})
+    await ledger.create(job)
+    await queue.enqueue(job.job_id)
+    await ledger.mark_sent(job.job_id)
+    return job.job_id
+
+
+async def ended(feed: Feed, job_id: str) -> Job:
+    job = await feed.wait(job_id, 30)
+    assert job is not None
+    assert job.status.is_final
+    return job
+
+
+async def settled(ledger: Ledger) -> bool:
+    """No message is unacknowledged."""
+    return int(await cast("Any", ledger.client.hlen("unacked"))) == 0
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_job_passes_every_stage_once_and_pays_for_two_calls(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    job_id = await submit(ledger, queue, origin.url(PHOTO))
+    job = await ended(feed, job_id)
+    assert job.result is not None
+    assert job.result.rule.category == "유리병"
+    assert (job.usage.output_tokens, job.model) == (200, "gpt-5.6-terra")
+    assert [purpose_of(request) for request in model.requests] == ["vision", "answer"]
+    events = [orjson.loads(event.data) for event in await ledger.events(job_id)]
+    assert [(event["stage"], event["status"]) for event in events] == [
+        ("queued", "completed"),
+        *((stage, status) for stage in ("fetch", "vision", "rule", "answer") for status in ("started", "completed")),
+        ("reward", "skipped"),
+        ("done", "completed"),
+    ]
+    assert [event["progress"] for event in events] == sorted(event["progress"] for event in events)
+    await eventually(lambda: settled(ledger))
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_message_that_comes_twice_runs_the_job_once(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    job_id = await submit(ledger, queue, origin.url(PHOTO))
+    await queue.enqueue(job_id)
+    job = await ended(feed, job_id)
+    await queue.enqueue(job_id)
+    await eventually(lambda: settled(ledger))
+    assert job.attempts == 1
+    assert len(model.requests) == 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_retry_resumes_after_the_last_stage_that_was_paid_for(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    seen = Counter[str]()
+
+    def answer_fails_once(request: Request) -> Answer:
+        seen[purpose_of(request)] += 1
+        return problem(503) if seen["answer"] == 1 else well_behaved(request)
+
+    model.fallback = answer_fails_once
+    job = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
+    assert (job.status, job.attempts) == ("completed", 2)
+    assert seen == {"vision": 1, "answer": 2}
+    assert len(origin.requests) == 1
+
+
+async def test_a_job_in_flight_when_its_worker_stops_is_finished_by_the_next(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda request: (
+        origin_answers.silence() if purpose_of(request) == "answer" else well_behaved(request)
+    )
+    async with working(ledger, redis_url, model) as first:
+        job_id = await submit(ledger, queue, origin.url(PHOTO))
+        await eventually(lambda: _has_asked(model, "answer"))
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=20) == 0
+        assert await ledger.workers() == []
+    model.fallback = well_behaved
+    async with working(ledger, redis_url, model):
+        job = await ended(feed, job_id)
+    assert (job.status, job.attempts) == ("completed", 2)
+    assert Counter(purpose_of(request) for request in model.requests) == {"vision": 1, "answer": 2}
+
+
+async def test_a_job_of_a_killed_worker_is_finished_by_the_next(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda _request: origin_answers.silence()
+    async with working(ledger, redis_url, model) as first:
+        job_id = await submit(ledger, queue, origin.url(PHOTO))
+        await eventually(lambda: _has_asked(model, "vision"))
+        first.kill()
+        first.wait()
+    model.fallback = well_behaved
+    async with working(ledger, redis_url, model):
+        job = await ended(feed, job_id)
+    assert (job.status, job.attempts) == ("completed", 2)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda _request: origin_answers.silence()
+    job_id = await submit(ledger, queue, origin.url(PHOTO))
+    await eventually(lambda: _has_asked(model, "vision"))
+    await ledger.cancel(job_id)
+    await eventually(lambda: settled(ledger))
+    model.fallback = well_behaved
+    assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
+    assert (await ended(feed, job_id)).status == "cancelled"
+
+
+async def _has_asked(model: ImageServer, purpose: str) -> bool:
+    return any(purpose_of(request) == purpose for request in model.requests)
