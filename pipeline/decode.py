@@ -40,6 +40,7 @@ class ImageDecoder:
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._ending: set[asyncio.Future[int]] = set()
+        self._is_closed = False
 
     async def prepare(self, data: bytes) -> SourceImage:
         """A small, upright JPEG without metadata. Raises `source.*` errors, or Internal if decoding stalls."""
@@ -52,7 +53,8 @@ class ImageDecoder:
                 await self._end(process)
                 raise Internal("the decode process stalled") from error
             except (OSError, EOFError) as error:
-                raise _death(await self._end(process)) from error
+                code = await self._end(process)
+                raise (Internal("the decoder was closed") if self._is_closed else _death(code)) from error
             except asyncio.CancelledError:
                 self._end(process)  # Its answer would be taken for the next job's.
                 raise
@@ -68,13 +70,16 @@ class ImageDecoder:
         )
 
     async def close(self) -> None:
-        """End all processes. Jobs in flight fail."""
+        """End all processes, for good. Jobs in flight and jobs that wait fail."""
+        self._is_closed = True
         self._idle.clear()
         for process in list(self._all):
             self._end(process)
         await asyncio.gather(*self._ending)
 
     async def _take(self) -> "_Process":
+        if self._is_closed:
+            raise Internal("the decoder is closed")
         while self._idle:
             process = self._idle.pop()
             if process.is_alive():
@@ -139,9 +144,8 @@ class _Process:
 
     def kill(self) -> None:
         self._popen.kill()
-        if self._writer is None:
-            self._socket.close()
-        else:
+        # Without a writer `open` still has the socket: it reads the end of it, or asyncio closes it.
+        if self._writer is not None:
             self._writer.transport.abort()
 
     def wait(self) -> int:

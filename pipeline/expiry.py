@@ -33,7 +33,10 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 def expires_at(url: str) -> datetime | None:
     """When the URL's own signature ends, if it says so in a way we know."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     query = {name.lower(): value for name, value in parse_qsl(parts.query)}
     host = parts.hostname or ""
     found = [end for read in _READERS if (end := read(query, host)) is not None]
@@ -42,7 +45,16 @@ def expires_at(url: str) -> datetime | None:
 
 def has_expired(url: str, now: datetime) -> bool:
     end = expires_at(url)
-    return end is not None and now > end + SKEW
+    return end is not None and now - SKEW > end  # The end may be the last of all dates: nothing fits behind it.
+
+
+def http_date(text: str) -> datetime | None:
+    """A date as HTTP headers spell it, always with its zone; None if it is not one."""
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def is_expired_answer(url: str, status: int, body: bytes, now: datetime) -> bool:
@@ -59,7 +71,7 @@ def _says_expired(text: str, now: datetime) -> bool:
     if azure is None:
         return False
     # The same sentence is said of a signature that is not valid yet.
-    end = _http_date(azure[1])
+    end = http_date(azure[1])
     return end is not None and now > end
 
 
@@ -98,10 +110,10 @@ def _cloudfront(query: Query, _host: str) -> datetime | None:
         return None
     try:
         policy = orjson.loads(b64decode(query["policy"].translate(str.maketrans("-_~", "+=/"))))
-        ends = [s["Condition"]["DateLessThan"]["AWS:EpochTime"] for s in policy["Statement"]]
+        end = min(s["Condition"]["DateLessThan"]["AWS:EpochTime"] for s in policy["Statement"])
     except (ValueError, KeyError, TypeError, binascii.Error):
         return None
-    return _from_epoch(str(min(ends, default="")))
+    return _from_epoch(str(end))
 
 
 def _hex_epoch(name: str, *hosts: str) -> Callable[[Query, str], datetime | None]:
@@ -146,13 +158,6 @@ def _iso_date(text: str) -> datetime | None:
     except ValueError:
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text)
-    except ValueError:
-        return None
 
 
 def _later(start: datetime, seconds: int) -> datetime | None:

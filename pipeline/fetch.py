@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
 import aiohttp
@@ -31,7 +30,7 @@ from pipeline.errors import (
     SourceUrlExpired,
     SourceUrlUnsafe,
 )
-from pipeline.expiry import has_expired, is_expired_answer
+from pipeline.expiry import has_expired, http_date, is_expired_answer
 from pipeline.settings import PipelineSettings
 
 MAX_ERROR_BODY = 8192
@@ -221,7 +220,7 @@ def _lookup_failure(host: str, error: socket.gaierror) -> PipelineError:
 async def _decoded(target: CheckedUrl, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The body's pieces without their Content-Encoding, none larger than MAX_PIECE."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    pieces = response.content.iter_any()
+    pieces: AsyncIterator[bytes] = response.content.iter_any()
     if encoding not in {"identity", ""}:
         if encoding not in {"gzip", "x-gzip", "deflate"}:
             raise SourceUnsupportedMedia(f"{target.place}: an encoding that we did not ask for")
@@ -262,10 +261,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
+    date = http_date(value)
+    if date is None:
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
     return max((date - datetime.now(UTC)).total_seconds(), 0.0) or None

@@ -116,7 +116,7 @@ def _prepare_other(data: bytes, kind: Kind, bounds: Bounds) -> Prepared:
     image = Image.open(io.BytesIO(data), formats=(kind,))
     _judge(image.size, bounds.max_pixels_other)
     image.load()
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image.info.get("exif", b""))
     return _encode(_bounded(_opaque(image), bounds), orientation)
 
 
@@ -148,13 +148,13 @@ def _opaque(image: Image.Image) -> Image.Image:
     """As RGB or L, on white."""
     if image.mode in {"RGB", "L"} and not image.has_transparency_data:
         return image
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda value: value / 256).convert("L")  # 16 bits of grey
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         paper = Image.new("RGB", layer.size, "white")
         paper.paste(layer, mask=layer.getchannel("A"))
         return paper
-    if image.mode.startswith("I"):
-        return image.convert("I").point(lambda value: value / 256).convert("L")  # 16 bits of grey
     return image.convert("RGB")
 
 
