@@ -1,6 +1,7 @@
 """The local model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# onnxruntime 1.32 reports to its maker from the moment it is imported, on a thread of its own, unless it finds this.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from pipeline.image import to_rgb

@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -307,3 +308,18 @@ def _changed_model(folder: Path, **changes: Any) -> Path:  # Any: a card's field
     shutil.copy(MODEL / card["file"], folder)
     (folder / "model.json").write_text(json.dumps(card), "utf-8")
     return folder
+
+
+def test_no_thread_of_onnxruntime_reports_to_its_maker() -> None:
+    """With its telemetry on, importing it starts one thread more than the same import without."""
+    count = "import os, {module}; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    threads = {}
+    for name, module, env in (
+        ("ours", "pipeline.model.local", environment),
+        ("silent", "numpy, onnxruntime", environment | {"ORT_DISABLE_TELEMETRY": "1"}),
+        ("talkative", "numpy, onnxruntime", environment),
+    ):
+        command = [sys.executable, "-c", count.format(module=module)]
+        threads[name] = int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert threads["ours"] == threads["silent"] < threads["talkative"]
