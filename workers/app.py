@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from celery import Celery
 from celery.signals import setup_logging
-from pipeline.build import build_pipeline
 
+from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
 from workers.jobs.ledger import Ledger, LedgerUnavailable
