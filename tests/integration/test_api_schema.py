@@ -5,7 +5,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 
 from api.app import build_app
 from api.settings import ApiSettings
+from cli.docs import openapi
 from pipeline.settings import PipelineSettings
 from pipeline.types import Stage
 from tests.support.jobs import new_job, result
@@ -36,8 +36,6 @@ from tests.support.wait import wait_until
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import JobError
 from workers.jobs.settings import JobsSettings
-
-SNAPSHOT = Path(__file__).parent.parent / "contract" / "openapi.json"
 
 CHECKS = (
     not_a_server_error,
@@ -74,7 +72,7 @@ def description(served: str) -> schemathesis.BaseSchema:
 
 def operations() -> list[tuple[str, str]]:
     # Without a worker /readyz is 503, as its own tests show.
-    paths = json.loads(SNAPSHOT.read_text())["paths"]
+    paths = json.loads(openapi())["paths"]
     return [(method, path) for path, methods in paths.items() for method in methods if path != "/readyz"]
 
 
