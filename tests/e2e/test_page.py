@@ -129,8 +129,10 @@ async def run_to_end(api: ApiServer, claim: Claim, outcome: PipelineResult) -> N
     ledger = api.services.ledger
     await ledger.record(claim, started(Stage.FETCH))
     await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
-    await ledger.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
-    await ledger.record(claim, completed(Stage.ANSWER))
+    await ledger.record(
+        claim, completed(Stage.VISION, outcome.observation), completed(Stage.RULE), started(Stage.ANSWER)
+    )
+    await ledger.record(claim, completed(Stage.ANSWER, outcome.answer))
     await ledger.complete(claim, outcome)
 
 
