@@ -32,12 +32,14 @@ CHECK_SECONDS = 4.0
 router = APIRouter(tags=["meta"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses={200: ok(HealthView, "The process lives")})
 async def healthz() -> Response:
     """Looks at nothing but this process, so that trouble in Redis restarts no API."""
     return json_response(HealthView())
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={200: ok(ReadinessView, "Ready"), 503: ok(ReadinessView, "Not ready, and why not")})
 async def readyz(services: Wired) -> Response:
     """Ready when broker and ledger answer, a worker lives, and all workers have this process's pipeline version."""

@@ -207,13 +207,14 @@ def _run(work: Awaitable[Any]) -> Any:
     async def main() -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in one
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        # SIGINT, too: a shell starts background commands with it ignored, and asyncio leaves that so.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     try:
         return asyncio.run(main())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         err.print("stopped")
         raise typer.Exit(0) from None
     except (PortTaken, StartFailed) as error:

@@ -72,6 +72,13 @@ def test_it_stops_in_order_when_its_terminal_or_a_supervisor_says_so(tmp_path: P
         assert processes_of(up.marker) == []
 
 
+def test_it_stops_on_sigint_even_in_the_background_of_a_script(tmp_path: Path) -> None:
+    """Where the shell has set SIGINT to be ignored."""
+    with running_bunri(tmp_path / "data", prefix=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")) as up:
+        assert up.stop(signal.SIGINT) == 0
+        assert processes_of(up.marker) == []
+
+
 def test_ctrl_c_does_not_wait_for_a_job_that_hangs(tmp_path: Path, origin: ImageServer) -> None:
     with running_bunri(tmp_path / "data", env=ALLOW) as up:
         submit(up, origin.on("/slow.jpg", silence()))

@@ -25,6 +25,12 @@ async def metrics(api: ApiServer) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503)])
+async def test_probes_may_ask_for_the_status_alone(api: ApiServer, path: str, status: int) -> None:
+    reply = await api.client.head(path)
+    assert (reply.status_code, reply.content) == (status, b"")
+
+
 async def test_ready_with_redis_and_a_worker_of_the_same_version(api: ApiServer, ledger: Ledger) -> None:
     await beat(ledger, api.services.knowledge.version)
     reply = await api.client.get("/readyz")

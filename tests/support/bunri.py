@@ -67,13 +67,15 @@ class RunningBunri:
 
 
 @contextmanager
-def running_bunri(data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[RunningBunri]:
-    """`bunri up`, ready. Stopped in the end if the test has not done so."""
+def running_bunri(
+    data_dir: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> Iterator[RunningBunri]:
+    """`bunri up`, ready. Stopped in the end if the test has not done so. `prefix` is a command that runs it."""
     marker = _marker()
     data_dir.mkdir(exist_ok=True)
     with (data_dir / "printed").open("w") as printed:
         process = subprocess.Popen(
-            [BUNRI, "up", "--data-dir", data_dir, "--workers", "1", *arguments],
+            [*prefix, BUNRI, "up", "--data-dir", data_dir, "--workers", "1", *arguments],
             env={**os.environ, **(env or {}), **marker},
             cwd=ROOT,
             stdout=printed,
