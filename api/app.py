@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import description, events, meta, pages, problems, scans
+from api import description, events, images, meta, pages, problems, scans
 from api.deps import Knowledge, Services
 from api.metrics import Metrics
 from api.middleware import Edge
@@ -17,6 +17,7 @@ from api.settings import ApiSettings
 from pipeline.address import AddressGuard
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
+from pipeline.storage import open_store
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
@@ -43,6 +44,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
     knowledge = Knowledge.load(pipeline)
     guard = AddressGuard(pipeline.fetch_allow, pipeline.fetch_ports)
     metrics = Metrics()
+    store = open_store(pipeline)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,12 +52,13 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
-        app.state.services = Services(settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue)
+        app.state.services = Services(settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store)
         log.info("api.started", pipeline_version=knowledge.version)
         yield
         await feed.close()
         await queue.close()
         await ledger.close()
+        await store.close()
 
     app = FastAPI(
         title="Bunri",
@@ -75,13 +78,19 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
                 allow_headers=REQUEST_HEADERS,
                 expose_headers=EXPOSED_HEADERS,
             ),
-            Middleware(Edge, max_body_bytes=settings.max_body_bytes, metrics=metrics),
+            Middleware(
+                Edge,
+                max_body_bytes=settings.max_body_bytes,
+                max_upload_bytes=pipeline.fetch_max_bytes,
+                metrics=metrics,
+            ),
         ],
     )
     app.state.texts = knowledge.texts
     problems.install(app)
     app.include_router(scans.router)
     app.include_router(events.router)
+    app.include_router(images.router)
     app.include_router(meta.router)
     pages.install(app)
     description.install(app)

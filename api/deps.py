@@ -12,6 +12,7 @@ from api.settings import ApiSettings
 from pipeline.address import AddressGuard
 from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
+from pipeline.storage import Store
 from pipeline.texts import Texts, fingerprints, pipeline_version
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
@@ -53,6 +54,7 @@ class Services:
     ledger: Ledger
     feed: Feed
     queue: JobQueue
+    store: Store
 
     async def models(self) -> tuple[str, ...]:
         """The names that a request may give as its model: what the live workers have."""
@@ -89,6 +91,21 @@ CancelAfter = Annotated[
 Wait = Annotated[
     float, Query(alias="wait", ge=0, allow_inf_nan=False, description="Seconds to wait for the end; 60 at most.")
 ]
+
+
+FreshAsked = Annotated[
+    str | None,
+    Header(alias="Cache-Control", description="`no-cache`: look at the photo anew, even if the answer is known."),
+]
+
+
+def is_fresh_asked(cache_control: str | None) -> bool:
+    return "no-cache" in {part.strip().lower() for part in (cache_control or "").split(",")}
+
+
+def origin_of(request: Request, services: Services) -> str:
+    """Where this API is reached: as configured, else as the caller did."""
+    return services.settings.public_url or str(request.base_url).rstrip("/")
 
 
 def preferred_wait(prefer: str | None) -> int:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.metrics import Metrics
 from api.problems import Problem, problem_response
 from pipeline.errors import Internal
+from pipeline.storage import UPLOADS_PATH
 
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -34,9 +35,10 @@ log = structlog.get_logger()
 class Edge:
     """Wraps the whole application but CORS, and is one of the two places that catch everything."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_upload_bytes: int, metrics: Metrics) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,8 +59,10 @@ class Edge:
                 _add_headers(message, trace_id)
             await send(message)
 
+        is_upload = scope["path"].startswith(UPLOADS_PATH)
+        max_bytes = self._max_upload_bytes if is_upload else self._max_body_bytes
         try:
-            await self._app(scope, _limited(receive, headers, self._max_body_bytes), send_with_headers)
+            await self._app(scope, _limited(receive, headers, max_bytes), send_with_headers)
         except Exception:
             log.exception("request.broke")
             if status:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.responses import json_response
 from pipeline.errors import CATALOGUE, Blame, ErrorSpec, PipelineError
+from pipeline.storage import LinkExpired, LinkRefused
 from pipeline.texts import Texts
 from pipeline.types import Locale
 from workers.jobs.ledger import IdempotencyMismatch, LedgerUnavailable
@@ -35,6 +36,8 @@ API_CATALOGUE: dict[str, ErrorSpec] = {
         _spec("request.too_large", 413, "the request body is too long"),
         _spec("http.not_found", 404, "there is no such path"),
         _spec("http.method_not_allowed", 405, "the path does not take this method"),
+        _spec("upload.expired", 410, "the link to upload or read a photo is past its time"),
+        _spec("upload.refused", 404, "the link to upload or read a photo is not one of ours"),
         _spec("job.not_found", 404, "there is no such job"),
         _spec("job.expired", 410, "the job's record has passed its time to live"),
         _spec("job.finished", 409, "a finished job cannot be cancelled"),
@@ -69,7 +72,15 @@ def unavailable(code: str = "queue.unavailable") -> Problem:
     return Problem(code, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-REFUSALS = (Problem, PipelineError, IdempotencyMismatch, LedgerUnavailable, QueueUnavailable)
+REFUSALS = (
+    Problem,
+    PipelineError,
+    IdempotencyMismatch,
+    LedgerUnavailable,
+    QueueUnavailable,
+    LinkExpired,
+    LinkRefused,
+)
 """What a route may raise on purpose."""
 
 
@@ -83,6 +94,10 @@ def as_problem(error: Exception) -> Problem:
             return Problem(error.spec.code)
         case IdempotencyMismatch():
             return Problem("idempotency.mismatch")
+        case LinkExpired():
+            return Problem("upload.expired")
+        case LinkRefused():
+            return Problem("upload.refused")
         case _:
             log.warning("queue.unavailable", error=repr(error))
             return unavailable()

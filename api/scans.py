@@ -9,7 +9,18 @@ import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from api.deps import CancelAfter, IdempotencyKey, Prefer, Services, Wait, Wired, deadline, preferred_wait
+from api.deps import (
+    CancelAfter,
+    FreshAsked,
+    IdempotencyKey,
+    Prefer,
+    Services,
+    Wait,
+    Wired,
+    deadline,
+    is_fresh_asked,
+    preferred_wait,
+)
 from api.description import ok, problems
 from api.problems import ALL_CODES, REFUSALS, Problem, as_problem, invalid, locale_of, unavailable
 from api.responses import json_response
@@ -57,10 +68,11 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
     cancel_after: CancelAfter = None,
+    cache_control: FreshAsked = None,
 ) -> Response:
     """Take a photo to be classified. After a 503, send the same again with the same Idempotency-Key: it stays one job.
 
-    `priority: bulk`, `image_key` and `callback_url` are refused for now, not ignored.
+    `priority: bulk` and `callback_url` are refused for now, not ignored.
     """
     if "locale" in body.model_fields_set:
         request.state.locale = body.locale
@@ -68,7 +80,7 @@ async def submit(
         raise invalid("body.model", f"The workers have {', '.join(known) or 'none'}")
     job = NewJob(
         job_id=new_job_id(),
-        input=body.job_input(),
+        input=_input(body, services, fresh=is_fresh_asked(cache_control)),
         deadline=deadline(cancel_after, services.jobs),
         pipeline_version=services.knowledge.version,
         trace_id=request.state.trace_id,
@@ -97,17 +109,15 @@ async def classify(body: ClassifyRequest, request: Request, services: Wired) -> 
     So a failure to classify is 200 with `status: failed`, whoever is to blame.
     """
     trace_id, texts = request.state.trace_id, services.knowledge.texts
-    job = NewJob(
-        job_id=new_job_id(),
-        input=JobInput(image_url=body.image_url or "", user_input=body.user_input or ""),
-        deadline=services.settings.classify_wait,
-        pipeline_version=services.knowledge.version,
-        trace_id=trace_id,
-    )
     task_id = None
     try:
-        if not body.image_url:
-            raise Problem("request.invalid")
+        job = NewJob(
+            job_id=new_job_id(),
+            input=_input(ScanRequest(image_url=body.image_url, user_input=body.user_input), services),
+            deadline=services.settings.classify_wait,
+            pipeline_version=services.knowledge.version,
+            trace_id=trace_id,
+        )
         await _enqueue(job, services)
         task_id = job.job_id
         ended = await _end_of(task_id, services)
@@ -188,7 +198,8 @@ async def _enqueue(
 
     When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it.
     """
-    services.guard.check_url(job.input.image_url)
+    if job.input.image_key is None:
+        services.guard.check_url(job.input.image_url)
     depth = await services.ledger.depth()
     if depth >= services.settings.max_queued:
         raise unavailable("queue.saturated")
@@ -237,6 +248,22 @@ def _missing(job_id: str, services: Services) -> Problem:
     born_at = job_born_at(job_id)
     is_old = born_at is not None and born_at < time.time() - services.jobs.result_ttl
     return Problem("job.expired" if is_old else "job.not_found")
+
+
+def _input(body: ScanRequest, services: Services, *, fresh: bool = False) -> JobInput:
+    """A link of our own store is read by its key, so that its expiry does not matter. Raises Problem."""
+    if bool(body.image_url) == bool(body.image_key):
+        raise invalid("body.image_url", "Give one of image_url and image_key")
+    url = body.image_url or ""
+    key = body.image_key or services.store.key_of(url)
+    return JobInput(
+        image_url="" if key else url,
+        image_key=key,
+        user_input=body.user_input or "",
+        model=body.model,
+        locale=body.locale,
+        fresh=fresh,
+    )
 
 
 def _fingerprint(body: ScanRequest) -> str:

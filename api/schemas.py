@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.errors import Blame
+from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
-from pipeline.types import Classification, JobInput, Locale, PipelineResult, Stage, StageStatus, Usage
+from pipeline.types import Classification, Locale, PipelineResult, Stage, StageStatus, Usage
 from workers.jobs.model import Job, JobError, JobKind, JobStatus, Timings
 
 API = "/api/v1"
@@ -30,11 +31,13 @@ class View(BaseModel):
 
 
 class ScanRequest(Request):
-    image_url: str = Field(
-        min_length=1,
-        max_length=8192,
-        description="http or https link to the photo; its query stays secret.",
-        json_schema_extra={"format": "uri", "examples": ["https://photos.example/cup.jpg"]},
+    image_url: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
+        None,
+        description="http or https link to the photo; its query stays secret. One of this and `image_key`.",
+        json_schema_extra={"examples": ["https://photos.example/cup.jpg"]},
+    )
+    image_key: Annotated[str, StringConstraints(pattern=f"^{KEY.pattern}$")] | None = Field(
+        None, description="The `key` of an upload."
     )
     user_input: Annotated[str, StringConstraints(max_length=2000)] | None = Field(
         None, description="The user's question or remark about the photo."
@@ -49,13 +52,7 @@ class ScanRequest(Request):
     priority: Literal["interactive"] = Field(
         "interactive", description="There is one queue; `bulk` is refused until there are two."
     )
-    image_key: None = Field(None, description="Refused: there are no uploads yet.")
     callback_url: None = Field(None, description="Refused: there are no webhooks yet.")
-
-    def job_input(self) -> JobInput:
-        return JobInput(
-            image_url=self.image_url, user_input=self.user_input or "", model=self.model, locale=self.locale
-        )
 
 
 class ClassifyRequest(Request):
@@ -63,6 +60,32 @@ class ClassifyRequest(Request):
 
     image_url: Annotated[str, StringConstraints(max_length=8192)] | None = None
     user_input: Annotated[str, StringConstraints(max_length=2000)] | None = None
+
+
+class UploadRequest(Request):
+    """`filename`, `uploader_id` and `metadata` come from older clients; the key holds nothing of them."""
+
+    filename: Annotated[str, StringConstraints(max_length=255)] | None = None
+    content_type: Annotated[str, StringConstraints(max_length=100)]
+
+
+class UploadDone(Request):
+    key: Annotated[str, StringConstraints(pattern=f"^{KEY.pattern}$")]
+
+
+class UploadView(View):
+    """PUT the file to `upload_url` with `required_headers`, then name `key` or `cdn_url` in a scan."""
+
+    key: str
+    upload_url: str
+    cdn_url: str
+    expires_in: int
+    required_headers: dict[str, str]
+
+
+class UploadDoneView(View):
+    key: str
+    cdn_url: str
 
 
 class SubmittedView(View):
@@ -165,6 +188,7 @@ class JobView(View):
     pipeline_version: str
     model: str | None
     degraded: bool
+    cached: bool
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -187,6 +211,7 @@ class JobView(View):
             pipeline_version=job.pipeline_version,
             model=job.model,
             degraded=job.degraded,
+            cached=job.cached,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

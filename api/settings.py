@@ -10,7 +10,7 @@ ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
 
 
 class ApiSettings(BaseSettings):
-    """Names that people share carry no prefix; the rest carry `API_`. Times in seconds, sizes in bytes."""
+    """The API. Names that people share carry no prefix; the rest carry `API_`."""
 
     model_config = SettingsConfigDict(
         env_prefix="API_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
@@ -18,6 +18,11 @@ class ApiSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    public_url: str | None = Field(
+        None,
+        pattern="^https?://[^/?#]+$",
+        description="The API's own origin in upload links, behind a proxy; by default the one that was asked.",
+    )
     cors_origins: str = Field(
         "http://localhost:3000,http://localhost:5173",
         validation_alias="CORS_ORIGINS",

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cli.photos import serving_photos
 from cli.stack import StackOptions, running_stack
 from client import BunriClient, Job
+from tests.support.image_server import folder_server
 
 WARM_UP = 10
 JOBS = 100
@@ -23,11 +23,11 @@ PHOTO = Path(__file__).parent.parent / "samples" / "glass-1.jpg"
 
 async def measure() -> list[tuple[Job, float]]:
     """Each job with the seconds that its client waited."""
-    with tempfile.TemporaryDirectory() as folder:
-        async with serving_photos([PHOTO]) as photos:
-            options = StackOptions(Path(folder), with_flower=False, env={"FETCH_ALLOW": photos.allow})
-            async with running_stack(options) as stack, BunriClient(stack.api_url) as client:
-                measured = [await one(client, photos.urls[PHOTO]) for _ in range(WARM_UP + JOBS)]
+    with tempfile.TemporaryDirectory() as folder, folder_server(PHOTO.parent) as origin:
+        env = {"FETCH_ALLOW": f"127.0.0.1:{origin.port}", "RESULT_CACHE_TTL": "0"}
+        options = StackOptions(Path(folder), with_flower=False, env=env)
+        async with running_stack(options) as stack, BunriClient(stack.api_url) as client:
+            measured = [await one(client, origin.url(f"/{PHOTO.name}")) for _ in range(WARM_UP + JOBS)]
     return measured[WARM_UP:]
 
 

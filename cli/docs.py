@@ -3,6 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
 
 from api.app import build_app
 from api.problems import API_CATALOGUE
@@ -73,6 +76,31 @@ def settings() -> str:
     )
 
 
+def env_example() -> str:
+    """Every variable, commented out, with what it means and its default."""
+    lines = [
+        "# Made by `make docs` from the code. Copy to `.env` and uncomment what should differ from the default, which",
+        "# is what stands here. Times are in seconds, sizes in bytes; an empty variable counts as not set.",
+    ]
+    seen = set()
+    for package in PACKAGES:
+        lines += ["", f"## {(package.__doc__ or package.__name__).splitlines()[0]}"]
+        for name, field in package.model_fields.items():
+            variable = variable_of(package, name, field)
+            if variable not in seen:
+                seen.add(variable)
+                default = None if name == "resources" else field.get_default()
+                lines += ["", f"# {field.description}", f"#{variable}={_dotenv(default)}"]
+    lines += [
+        "",
+        "## docker compose only",
+        "",
+        "# Required: user and password of Flower's dashboard.",
+        "#FLOWER_BASIC_AUTH=",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def openapi() -> str:
     """The API's description of itself."""
     app = build_app(
@@ -85,6 +113,7 @@ DOCUMENTS: Mapping[Path, Callable[[], str]] = {
     DOCS / "errors.md": errors,
     DOCS / "settings.md": settings,
     DOCS / "openapi.json": openapi,
+    DOCS.parent / ".env.example": env_example,
 }
 
 
@@ -103,6 +132,19 @@ def _messages(texts: Texts, catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]
             text = texts.error(code, locale)
             yield f"- {text.title}: {text.message} {text.advice}"
         yield ""
+
+
+def _dotenv(value: Any) -> str:
+    """As a `.env` file has it: JSON for what is no plain value."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return f"'{json.dumps({name: each.model_dump() for name, each in value.items()})}'"
+    if isinstance(value, tuple | bool):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cell(text: str) -> str:

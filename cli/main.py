@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -18,7 +17,6 @@ from rich.table import Table
 
 from cli import configuration
 from cli.outcome import Expectation, Outcome
-from cli.photos import serving_photos
 from cli.ports import PortTaken
 from cli.processes import StartFailed
 from cli.runs import classify
@@ -67,8 +65,8 @@ def demo(*, as_json: AsJson = False, locale: Language = "ko") -> None:
     if not SAMPLES.is_dir():
         _give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
     expectations = [Expectation(**entry) for entry in orjson.loads((SAMPLES / "expected.json").read_bytes())]
-    files = [SAMPLES / expectation.file for expectation in expectations]
-    outcomes = _run(_scan_on_own_stack(files, [], locale=locale, question="", model=None))
+    files: list[str | Path] = [SAMPLES / expectation.file for expectation in expectations]
+    outcomes = _run(_scan_on_own_stack(files, locale=locale, question="", model=None))
     _print(outcomes, as_json=as_json)
     missed = [each.file for each, outcome in zip(expectations, outcomes, strict=True) if not each.is_met_by(outcome)]
     if missed:
@@ -89,17 +87,14 @@ def scan(
 ) -> None:
     """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
     _check_settings()
-    urls = [photo for photo in photos if "://" in photo]
-    files = [Path(photo) for photo in photos if "://" not in photo]
-    if missing := [str(file) for file in files if not file.is_file()]:
+    sources = [photo if "://" in photo else Path(photo) for photo in photos]
+    if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
         _give_up(f"no such file: {', '.join(missing)}")
+    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model}
     if api is None:
-        outcomes = _run(_scan_on_own_stack(files, urls, locale=locale, question=question, model=model))
-    elif files:
-        _give_up("files need a stack of their own: leave out --api, or give links")
+        outcomes = _run(_scan_on_own_stack(sources, **asked))
     else:
-        named = {url.partition("?")[0]: url for url in urls}
-        outcomes = _run(classify(api, named, locale=locale, question=question, model=model, console=err))
+        outcomes = _run(classify(api, sources, console=err, **asked))
     _print(outcomes, as_json=as_json)
     if any(outcome.category is None for outcome in outcomes):
         raise typer.Exit(1)
@@ -167,21 +162,12 @@ def _print_places(stack: Stack) -> None:
     out.print("Ctrl-C stops everything.")
 
 
-async def _scan_on_own_stack(files: list[Path], urls: list[str], **asked: Any) -> list[Outcome]:
-    """Files are served on loopback, and that one address is allowed, for this run only."""
-    async with serving_photos(files) as server, _temporary_stack(server.allow) as stack:
-        photos = {file.name: url for file, url in server.urls.items()} | {url.partition("?")[0]: url for url in urls}
-        return await classify(stack.api_url, photos, console=err, **asked)
-
-
-@asynccontextmanager
-async def _temporary_stack(allow: str) -> AsyncIterator[Stack]:
-    allowed = ",".join(filter(None, (PipelineSettings().fetch_allow, allow)))
+async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> list[Outcome]:
+    """On a stack that is gone afterwards, with its data."""
     with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
-        options = StackOptions(Path(folder), with_flower=False, env={"FETCH_ALLOW": allowed})
         err.print("starting Redis, a worker and the API …")
-        async with running_stack(options, say=err.print) as stack:
-            yield stack
+        async with running_stack(StackOptions(Path(folder), with_flower=False), say=err.print) as stack:
+            return await classify(stack.api_url, sources, console=err, **asked)
 
 
 def _print(outcomes: list[Outcome], *, as_json: bool) -> None:

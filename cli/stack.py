@@ -12,6 +12,7 @@ import httpx
 from cli import redis as embedded
 from cli.ports import Reservation, reserve, reserve_from
 from cli.processes import Command, StartFailed, Supervised
+from pipeline.settings import PipelineSettings
 from workers.command import worker_command
 from workers.jobs.settings import JobsSettings
 
@@ -77,6 +78,8 @@ class _Builder:
         self._logs.mkdir(parents=True, exist_ok=True)
         api_port = self._keep(reserve_from(API_PORT) if options.port is None else reserve(options.port))
         env = dict(options.env)
+        if "upload_dir" not in PipelineSettings().model_fields_set:
+            env["PIPELINE_UPLOAD_DIR"] = str((options.data_dir / "uploads").resolve())
         settings = JobsSettings()
         place = "as REDIS_URL says"
         if "redis_url" not in settings.model_fields_set:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 from httpx_sse import aconnect_sse
 
-from client.models import Event, Job, Submitted
+from client.models import Event, Job, Submitted, Upload
 
 LONG_POLL = 50.0
 """Seconds of one long poll, below the server's limit of 60."""
@@ -53,10 +53,20 @@ class BunriClient:
     ) -> None:
         await self._http.aclose()
 
+    async def upload(self, photo: bytes, content_type: str) -> Upload:
+        """Store a photo for a while, to be named by its key. Raises ApiProblem."""
+        answer = await self._call("POST", "/api/v1/images/scan", json={"content_type": content_type})
+        upload = Upload.model_validate_json(answer.content)
+        stored = await self._http.put(upload.upload_url, content=photo, headers=upload.required_headers)
+        if stored.is_error:
+            raise _problem(stored)
+        return upload
+
     async def submit(
         self,
-        image_url: str,
+        image_url: str | None = None,
         *,
+        image_key: str | None = None,
         user_input: str = "",
         locale: str = "ko",
         model: str | None = None,
@@ -64,8 +74,17 @@ class BunriClient:
         idempotency_key: str | None = None,
         cancel_after: str | None = None,
     ) -> Submitted:
-        """Send the link. Tries again when the API says that this can help; it stays one job. Raises ApiProblem."""
-        body = {"image_url": image_url, "user_input": user_input, "locale": locale, "model": model}
+        """Send a link, or the key of an upload. Raises ApiProblem.
+
+        Tries again when the API says that this can help; it stays one job.
+        """
+        body = {
+            "image_url": image_url,
+            "image_key": image_key,
+            "user_input": user_input,
+            "locale": locale,
+            "model": model,
+        }
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         if cancel_after is not None:
             headers["Cancel-After"] = cancel_after

@@ -37,6 +37,16 @@ class Submitted(_Answer):
     pipeline_version: str
 
 
+class Upload(_Answer):
+    """A link to PUT one photo, valid for `expires_in` seconds; `key` names the photo in a scan."""
+
+    key: str
+    upload_url: str
+    cdn_url: str
+    expires_in: int
+    required_headers: dict[str, str]
+
+
 class JobError(_Answer):
     code: str
     message: str
@@ -79,6 +89,7 @@ class Job(_Answer):
     pipeline_version: str
     model: str | None
     degraded: bool
+    cached: bool = False
     created_at: float
     started_at: float | None
     finished_at: float | None

@@ -15,9 +15,12 @@ class AnswerWriter:
         self._default = default
 
     async def write(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """Raises `model.*` errors; ModelAccount for a model that this process does not have."""
+        """Raises `model.*` errors."""
+        return await self.writer_for(job).write(observation, rule, question=job.user_input, locale=job.locale)
+
+    def writer_for(self, job: JobInput) -> AnswerModel:
+        """Raises ModelAccount for a model that this process does not have."""
         name = job.model or self._default
-        writer = self._writers.get(name)
-        if writer is None:
+        if name not in self._writers:
             raise ModelAccount(f"the model {name} is not configured here")
-        return await writer.write(observation, rule, question=job.user_input, locale=job.locale)
+        return self._writers[name]

@@ -15,8 +15,9 @@ from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
+from pipeline.storage import Store, open_store
 from pipeline.texts import Texts, fingerprints, pipeline_version
-from pipeline.types import SourceImage
+from pipeline.types import JobInput, SourceImage
 from pipeline.vision import Vision
 
 log = structlog.get_logger()
@@ -52,24 +53,30 @@ def build_pipeline(settings: PipelineSettings) -> Pipeline:
         lookers[default] = HostedVision(client, settings.vision_model, texts, rulebook)
         writers[default] = HostedAnswer(client, settings.text_model, texts)
 
+    store = open_store(settings)
+    closing.push_async_callback(store.close)
     return Pipeline(
-        load=_image_loader(settings, closing),
+        load=_image_loader(settings, store, closing),
         vision=Vision(lookers, default),
         rules=RuleMatcher(rulebook),
         answer=AnswerWriter(writers, default),
         version=pipeline_version(fingerprints(settings.resources)),
         models=tuple(lookers),
+        expire_uploads=store.expire,
         close=closing.aclose,
     )
 
 
-def _image_loader(settings: PipelineSettings, closing: AsyncExitStack) -> Callable[[str], Awaitable[SourceImage]]:
+def _image_loader(
+    settings: PipelineSettings, store: Store, closing: AsyncExitStack
+) -> Callable[[JobInput], Awaitable[SourceImage]]:
     fetcher = Fetcher(settings, AddressGuard(settings.fetch_allow, settings.fetch_ports))
     decoder = ImageDecoder(settings)
     closing.push_async_callback(fetcher.close)
     closing.push_async_callback(decoder.close)
 
-    async def load(url: str) -> SourceImage:
-        return await decoder.prepare(await fetcher.fetch(url))
+    async def load(job: JobInput) -> SourceImage:
+        data = await (store.read(job.image_key) if job.image_key else fetcher.fetch(job.image_url))
+        return await decoder.prepare(data)
 
     return load

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from pipeline.answer import AnswerWriter
@@ -27,26 +28,38 @@ class Emit(Protocol):
     async def __call__(self, *events: StageEvent) -> None: ...
 
 
+class Reuse(Protocol):
+    """Earlier results of the same question about the same photo."""
+
+    async def find(self, fingerprint: str) -> PipelineResult | None:
+        """One made earlier, or by a job that is at it now; None: this job must make it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One per process, shared by all its jobs; holds no state of any job."""
 
-    load: Callable[[str], Awaitable[SourceImage]]
+    load: Callable[[JobInput], Awaitable[SourceImage]]
     vision: Vision
     rules: RuleMatcher
     answer: AnswerWriter
     version: str
     models: tuple[str, ...]
+    expire_uploads: Callable[[], Awaitable[int]]
     close: Callable[[], Awaitable[None]]
 
-    async def run(self, job: JobInput, *, resume: Checkpoints, emit: Emit) -> PipelineResult:
+    async def run(self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse) -> PipelineResult:
         """Run the stages that `resume` lacks. Raises a PipelineError; what was emitted by then stays true."""
         observation = resume.observation
         clock = _Stopwatch()
         if observation is None:
             await emit(_started(Stage.FETCH))
-            image = await self.load(job.image_url)
+            image = await self.load(job)
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
+            if earlier := await reuse.find(self._fingerprint(job, image)):
+                await emit(*_REUSED)
+                return earlier.model_copy(update={"cached": True})
             observation = await self.vision.observe(image, job)
             await emit(_completed(Stage.VISION, clock, observation), _started(Stage.RULE))
             del image  # A job waits seconds for its answer; the bytes need not.
@@ -57,6 +70,12 @@ class Pipeline:
         answer = resume.answer or await self.answer.write(observation, rule, job)
         await emit(_completed(Stage.ANSWER, clock, answer))
         return PipelineResult(observation=observation, rule=rule, answer=answer)
+
+    def _fingerprint(self, job: JobInput, image: SourceImage) -> str:
+        """Of all that a result depends on. Raises ModelAccount for a model that this process does not have."""
+        models = self.vision.model_for(job).name, self.answer.writer_for(job).name
+        asked = (image.sha256, job.user_input, job.locale, self.version, *models)
+        return sha256("\0".join(asked).encode()).hexdigest()
 
 
 class _Stopwatch:
@@ -77,3 +96,10 @@ def _started(stage: Stage) -> StageEvent:
 
 def _completed(stage: Stage, clock: _Stopwatch, checkpoint: Observation | Answer | None = None) -> StageEvent:
     return StageEvent(stage=stage, status=StageStatus.COMPLETED, seconds=clock.lap(), checkpoint=checkpoint)
+
+
+_REUSED = tuple(
+    StageEvent(stage=stage, status=StageStatus.COMPLETED, seconds=0.0)
+    for stage in (Stage.VISION, Stage.RULE, Stage.ANSWER)
+)
+"""Completed, not skipped: existing clients advance on nothing else."""

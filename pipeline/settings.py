@@ -29,7 +29,7 @@ PRICES = {
 
 
 class PipelineSettings(BaseSettings):
-    """Names that people share carry no prefix; the rest carry `PIPELINE_`. Times in seconds, sizes in bytes."""
+    """The pipeline: models, intake, uploads. Names that people share carry no prefix; the rest carry `PIPELINE_`."""
 
     model_config = SettingsConfigDict(
         env_prefix="PIPELINE_",
@@ -90,9 +90,24 @@ class PipelineSettings(BaseSettings):
     image_max_pixels: int = Field(50_000_000, gt=0, description="Most pixels of a JPEG.")
     image_max_pixels_other: int = Field(25_000_000, gt=0, description="Most pixels of a format that decodes whole.")
     image_long_side: int = Field(1024, ge=256, le=2048, description="Target for the long side after shrinking.")
+    image_heic: bool = Field(default=True, description="Whether HEIC and HEIF photos are accepted.")
     image_processes: int = Field(1, ge=1, le=16, description="Decode processes of each worker process.")
     image_cpu_seconds: float = Field(5.0, gt=0, description="CPU time one image may take.")
     image_memory_bytes: int = Field(1024**3, gt=0, description="Memory one decode process may take.")
+
+    # Uploads
+    s3_bucket: str | None = Field(
+        None, validation_alias="S3_BUCKET", description="Keeps uploads there; AWS_* are boto3's own. Else a directory."
+    )
+    s3_endpoint_url: str | None = Field(
+        None, validation_alias="S3_ENDPOINT_URL", pattern="^https?://", description="An S3 other than Amazon's."
+    )
+    s3_addressing: Literal["path", "virtual"] | None = Field(
+        None, description="Bucket in the path or in the host name; by default path with S3_ENDPOINT_URL, else virtual."
+    )
+    upload_dir: Path = Field(Path(".bunri/uploads"), description="Uploads without S3: api and workers must share it.")
+    upload_ttl: int = Field(86_400, ge=60, validation_alias="UPLOAD_TTL", description="How long an upload is kept.")
+    upload_link_ttl: int = Field(900, ge=1, le=604_800, description="How long upload_url and cdn_url are valid.")
 
     @field_validator("fetch_allow")
     @classmethod

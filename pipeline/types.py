@@ -37,12 +37,17 @@ class StageStatus(StrEnum):
 
 
 class JobInput(Frozen):
-    """What one job was asked. `image_url` may carry credentials in its query: never log it whole."""
+    """What one job was asked. `image_url` may carry credentials in its query: never log it whole.
 
-    image_url: str
+    `image_key` names an upload, and then there is no URL. `fresh` asks not to reuse an earlier result.
+    """
+
+    image_url: str = ""
+    image_key: str | None = None
     user_input: str = ""
     model: str | None = None
     locale: Locale = Locale.KO
+    fresh: bool = False
 
 
 class SourceImage(Frozen):
@@ -137,3 +142,4 @@ class PipelineResult(Frozen):
     rule: RuleMatch
     answer: Answer
     degraded: bool = False
+    cached: bool = False

@@ -15,9 +15,12 @@ class Vision:
         self._default = default
 
     async def observe(self, image: SourceImage, job: JobInput) -> Observation:
-        """Raises `model.*` errors; ModelAccount for a model that this process does not have."""
+        """Raises `model.*` errors."""
+        return await self.model_for(job).observe(image, question=job.user_input, locale=job.locale)
+
+    def model_for(self, job: JobInput) -> VisionModel:
+        """Raises ModelAccount for a model that this process does not have."""
         name = job.model or self._default
-        model = self._models.get(name)
-        if model is None:
+        if name not in self._models:
             raise ModelAccount(f"the model {name} is not configured here")
-        return await model.observe(image, question=job.user_input, locale=job.locale)
+        return self._models[name]

@@ -20,7 +20,7 @@ from workers.jobs.settings import JobsSettings
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
-from workers.sweep import sweep_forever
+from workers.sweep import expire_uploads_forever, sweep_forever
 
 BEAT_EVERY = 5.0
 
@@ -49,7 +49,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         queue = JobQueue.connect(self._settings)
         leases = Leases(ledger, self._settings.lease)
         pipeline = build_pipeline(self._pipeline_settings)
-        self._scanner = Scanner(ledger, leases, pipeline)
+        self._scanner = Scanner(ledger, leases, pipeline, self._settings.result_cache_ttl)
         beat = WorkerBeat(
             worker=f"{socket.gethostname()}:{os.getpid()}",
             pipeline_version=pipeline.version,
@@ -59,6 +59,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             asyncio.create_task(leases.renew_forever(), name="leases"),
             asyncio.create_task(sweep_forever(ledger, queue), name="sweep"),
             asyncio.create_task(_beat_forever(ledger, beat), name="beat"),
+            asyncio.create_task(expire_uploads_forever(pipeline.expire_uploads), name="retention"),
         ]
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
         yield

@@ -14,6 +14,7 @@ from workers import retry
 from workers.jobs.ledger import Ledger, LedgerUnavailable, StaleClaim
 from workers.jobs.model import Claim, JobError
 from workers.leases import Leases
+from workers.reuse import JobReuse
 
 log = structlog.get_logger()
 
@@ -25,6 +26,7 @@ class Scanner:
     ledger: Ledger
     leases: Leases
     pipeline: Pipeline
+    result_cache_ttl: int
 
     async def run(self, job_id: str) -> None:
         """Work on the job until it has ended, is put back, or turns out to be another's.
@@ -55,9 +57,10 @@ class Scanner:
 
     async def _work(self, claim: Claim) -> None:
         progress = _Progress(self.ledger, claim)
+        reuse = JobReuse(self.ledger, claim, self.result_cache_ttl)
         ends_at = asyncio.get_running_loop().time() + claim.time_left
         try:
-            result = await self._run_until(ends_at, claim, progress)
+            result = await self._run_until(ends_at, claim, progress, reuse)
         except PipelineError as error:
             await self._retry_or_fail(claim, error, progress.stage, ends_at)
         except (StaleClaim, LedgerUnavailable):
@@ -66,13 +69,14 @@ class Scanner:
             log.exception("job.broke")
             await self._fail(claim, Internal(), progress.stage)
         else:
+            await reuse.share(result)
             await self.ledger.complete(claim, result)
-            log.info("job.completed", model=result.observation.model, degraded=result.degraded)
+            log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
-    async def _run_until(self, ends_at: float, claim: Claim, progress: "_Progress") -> PipelineResult:
+    async def _run_until(self, ends_at: float, claim: Claim, progress: "_Progress", reuse: JobReuse) -> PipelineResult:
         try:
             async with asyncio.timeout_at(ends_at) as limit:
-                return await self.pipeline.run(claim.input, resume=claim.checkpoints, emit=progress)
+                return await self.pipeline.run(claim.input, resume=claim.checkpoints, emit=progress, reuse=reuse)
         except TimeoutError as error:
             if not limit.expired():
                 raise

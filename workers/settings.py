@@ -7,6 +7,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class WorkerSettings(BaseSettings):
+    """Worker processes."""
+
     model_config = SettingsConfigDict(
         env_prefix="WORKERS_",
         env_file=".env",

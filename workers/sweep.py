@@ -4,13 +4,16 @@ Runs in each worker process. Each step is safe to run twice and at once: the led
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
+from pipeline.errors import PipelineError
 from workers.jobs.ledger import Ledger, LedgerUnavailable
 from workers.jobs.queue import JobQueue, QueueUnavailable
 
 EVERY = 1.0
+EXPIRE_UPLOADS_EVERY = 300.0
 
 log = structlog.get_logger()
 
@@ -22,6 +25,17 @@ async def sweep_forever(ledger: Ledger, queue: JobQueue) -> None:
             await sweep(ledger, queue)
         except (LedgerUnavailable, QueueUnavailable) as error:
             log.warning("sweep.failed", error=repr(error))
+
+
+async def expire_uploads_forever(expire: Callable[[], Awaitable[int]]) -> None:
+    """Uploads past their time to live, in each worker process: removing one twice does no harm."""
+    while True:
+        try:
+            if removed := await expire():
+                log.info("uploads.expired", count=removed)
+        except (PipelineError, OSError) as error:
+            log.warning("uploads.expire_failed", error=str(error))
+        await asyncio.sleep(EXPIRE_UPLOADS_EVERY)
 
 
 async def sweep(ledger: Ledger, queue: JobQueue) -> None:

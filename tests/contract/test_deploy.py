@@ -50,6 +50,9 @@ ASSIGNMENT = re.compile(r"#([A-Z0-9_]+)=(.*)")
 FOR_COMPOSE_ALONE = {"FLOWER_BASIC_AUTH"}
 """In .env.example, but no setting of ours."""
 
+AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}
+"""boto3's own, for uploads in S3."""
+
 FLOWER = {"CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"}
 
 WITHHELD = {"BROKER_URL", "API_PORT", "PIPELINE_RESOURCES"}
@@ -66,10 +69,11 @@ def read_by(role: str) -> set[str]:
     if role == "flower":
         return FLOWER
     if role == "worker":
-        return variables(PipelineSettings) | variables(JobsSettings) | variables(WorkerSettings)
+        return variables(PipelineSettings) | variables(JobsSettings) | variables(WorkerSettings) | AWS
     sources = "".join(path.read_text() for path in (ROOT / "api").glob("*.py"))
-    used = set(re.findall(r"\bpipeline\.(\w+)", sources)) & set(PipelineSettings.model_fields)
-    return variables(ApiSettings) | variables(JobsSettings) | variables(PipelineSettings, used)
+    stored = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "pipeline/storage.py").read_text()))
+    used = set(re.findall(r"\bpipeline\.(\w+)", sources)) & set(PipelineSettings.model_fields) | stored
+    return AWS | variables(ApiSettings) | variables(JobsSettings) | variables(PipelineSettings, used)
 
 
 def known() -> set[str]:
@@ -180,7 +184,7 @@ def test_a_service_gets_the_settings_its_process_reads_and_no_others(role: str) 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_variable_is_a_known_one(service: str) -> None:
-    assert set(environment(service)) <= known() | FLOWER
+    assert set(environment(service)) <= known() | FLOWER | AWS
     assert "env_file" not in SERVICES[service]
 
 
@@ -192,7 +196,12 @@ def test_a_setting_is_passed_on_unless_compose_itself_decides_it() -> None:
     fixed = {name: value for role in ROLES for name, value in environment(role).items() if value is not None}
     password = fixed.pop("FLOWER_BASIC_AUTH")
     redis = "redis://redis:6379/0"
-    assert fixed == {"REDIS_URL": redis, "CELERY_BROKER_URL": redis, "API_HOST": "0.0.0.0"}
+    assert fixed == {
+        "REDIS_URL": redis,
+        "CELERY_BROKER_URL": redis,
+        "API_HOST": "0.0.0.0",
+        "PIPELINE_UPLOAD_DIR": "/uploads",
+    }
     assert set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT)) == FOR_COMPOSE_ALONE
     assert "$" in password
 
@@ -206,6 +215,18 @@ def test_only_the_api_is_published_and_flower_to_this_machine() -> None:
 def test_nothing_cuts_the_workers_from_the_internet() -> None:
     assert "networks" not in COMPOSE
     assert [name for name, service in SERVICES.items() if {"networks", "network_mode"} & set(service)] == []
+
+
+def test_api_and_worker_share_the_uploads_and_may_write_them() -> None:
+    folder = environment("api")["PIPELINE_UPLOAD_DIR"]
+    assert folder == environment("worker")["PIPELINE_UPLOAD_DIR"]
+    assert {*SERVICES["api"]["volumes"], *SERVICES["worker"]["volumes"]} == {f"uploads:{folder}"}
+    assert "uploads" in COMPOSE["volumes"]
+    [user] = arguments("USER", stages()[-1])
+    assert any(
+        f"install -d -o {user.partition(':')[0]}" in rest and str(folder) in rest
+        for rest in arguments("RUN", stages()[-1])
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)

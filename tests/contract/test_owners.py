@@ -13,6 +13,8 @@ OWNERS = {
     "openai": {"pipeline/model/openai.py"},
     "httpx2": {"pipeline/model/openai.py"},
     "onnxruntime": {"pipeline/model/local.py"},
+    "boto3": {"pipeline/storage.py"},
+    "botocore": {"pipeline/storage.py"},
     "PIL": {"pipeline/image.py"},
     "aiohttp": {"pipeline/fetch.py", "pipeline/model/openai.py"},
     "redis": {"workers/jobs/ledger.py", "workers/jobs/feed.py", "cli/redis.py"},

@@ -66,7 +66,7 @@ def test_a_link_into_our_own_network_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("scan", "no-such-file.jpg"), ("scan", "--api", "http://x", "samples/glass-1.jpg")]
+    "arguments", [("scan", "no-such-file.jpg"), ("scan", "--api", "http://127.0.0.1:1", "samples/glass-1.jpg")]
 )
 def test_what_cannot_be_tried_exits_with_2(arguments: tuple[str, ...]) -> None:
     assert run_bunri(*arguments).returncode == 2

@@ -78,7 +78,7 @@ class World:
         )
         leases = Leases(self.ledger, self.lease)
         renewing = asyncio.create_task(leases.renew_forever())
-        yield Scanner(self.ledger, leases, pipeline)
+        yield Scanner(self.ledger, leases, pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()
 

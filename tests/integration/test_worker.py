@@ -16,7 +16,7 @@ from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
 from tests.support.jobs import new_job
-from tests.support.openai_server import base_url, openai_server, problem, purpose_of, well_behaved
+from tests.support.openai_server import base_url, late, openai_server, problem, purpose_of, refusal, well_behaved
 from tests.support.wait import eventually
 from workers.command import worker_command
 from workers.jobs.feed import Feed
@@ -79,8 +79,8 @@ async def _has_worker(ledger: Ledger) -> bool:
     return bool(await ledger.workers())
 
 
-async def submit(ledger: Ledger, queue: JobQueue, url: str) -> str:
-    job = new_job().model_copy(update={"input": JobInput(image_url=url)})
+async def submit(ledger: Ledger, queue: JobQueue, url: str, **asked: Any) -> str:
+    job = new_job().model_copy(update={"input": JobInput(image_url=url, **asked)})
     await ledger.create(job)
     await queue.enqueue(job.job_id)
     await ledger.mark_sent(job.job_id)
@@ -131,6 +131,53 @@ async def test_a_message_that_comes_twice_runs_the_job_once(
     await eventually(lambda: settled(ledger))
     assert job.attempts == 1
     assert len(model.requests) == 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_same_photo_and_question_cost_no_second_call(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    first = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
+    again = await ended(feed, await submit(ledger, queue, origin.url(PHOTO) + "?another=link"))
+    assert len(model.requests) == 2
+    assert (first.cached, again.cached, again.usage.output_tokens) == (False, True, 0)
+    assert (again.model, again.result) == (
+        first.model,
+        first.result and first.result.model_copy(update={"cached": True}),
+    )
+    events = [orjson.loads(event.data) for event in await ledger.events(again.job_id)]
+    stages = {event["stage"] for event in events if event["status"] == "completed"}
+    assert stages >= {"fetch", "vision", "rule", "answer", "done"}
+    for other in ({"user_input": "뚜껑은요?"}, {"locale": "en"}, {"fresh": True}):
+        assert not (await ended(feed, await submit(ledger, queue, origin.url(PHOTO), **other))).cached
+    assert len(model.requests) == 8
+
+
+@pytest.mark.usefixtures("worker")
+async def test_identical_jobs_at_the_same_time_share_one_pair_of_calls(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda request: late(well_behaved(request), 0.5)
+    ids = [await submit(ledger, queue, origin.url(PHOTO)) for _ in range(5)]
+    jobs = [await ended(feed, job_id) for job_id in ids]
+    assert sorted(job.cached for job in jobs) == [False, True, True, True, True]
+    assert len(model.requests) == 2
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_job_that_waits_for_another_goes_on_when_that_one_fails(
+    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
+) -> None:
+    asked = Counter[str]()
+
+    def refuse_the_first(request: Request) -> Answer:
+        asked[purpose_of(request)] += 1
+        return late(refusal(), 0.5) if asked["vision"] == 1 else well_behaved(request)
+
+    model.fallback = refuse_the_first
+    ids = [await submit(ledger, queue, origin.url(PHOTO)) for _ in range(3)]
+    jobs = [await ended(feed, job_id) for job_id in ids]
+    assert sorted(job.status for job in jobs) == ["completed", "completed", "failed"]
 
 
 @pytest.mark.usefixtures("worker")

@@ -28,6 +28,7 @@ from workers.jobs.model import (
     JobEvent,
     JobStatus,
     NewJob,
+    Reservation,
     WorkerBeat,
 )
 from workers.jobs.record import Fields, checkpoints_of, event_body, flat, job_of, progress_of
@@ -75,11 +76,12 @@ class Ledger:
         prelude = (folder / "prelude.lua").read_text()
         script = {
             name: client.register_script(prelude + (folder / f"{name}.lua").read_text())
-            for name in ("create", "claim", "record", "finish", "release", "take_due")
+            for name in ("create", "claim", "record", "finish", "release", "take_due", "reserve")
         }
         self._create, self._claim = script["create"], script["claim"]
         self._record, self._finish = script["record"], script["finish"]
         self._release, self._take_due = script["release"], script["take_due"]
+        self._reserve = script["reserve"]
 
     @classmethod
     def connect(cls, settings: JobsSettings) -> Self:
@@ -247,7 +249,11 @@ class Ledger:
 
         The job's model and usage are those of its checkpoints, which a failed job shows, too.
         """
-        fields: Fields = {"result": result.model_dump_json(), "degraded": int(result.degraded)}
+        fields: Fields = {
+            "result": result.model_dump_json(),
+            "degraded": int(result.degraded),
+            "cached": int(result.cached),
+        }
         await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields)
 
     async def fail(self, claim: Claim, error: JobError, stage: Stage | None = None) -> None:
@@ -262,6 +268,23 @@ class Ledger:
         """Put the job back, to be sent again after `delay` seconds. Raises StaleClaim."""
         if await self._put_back(claim.job_id, claim.token, delay=delay, counter="retries") is None:
             raise StaleClaim
+
+    async def reserve(self, fingerprint: str, job_id: str) -> Reservation:
+        """Ask for the result with this fingerprint: it is there, another job is at it, or this job may make it."""
+        with _translated():
+            state, *value = await self._reserve(
+                keys=[_result_key(fingerprint), _job_key("")], args=[job_id, int(self._settings.max_deadline)]
+            )
+        made = PipelineResult.model_validate_json(value[0]) if state == b"made" else None
+        return Reservation(result=made, holder=value[0].decode() if state == b"held" else None)
+
+    async def share(self, fingerprint: str, result: PipelineResult, *, ttl: int) -> None:
+        """Keep a result for other jobs, `ttl` seconds."""
+        with _translated():
+            async with self.client.pipeline(transaction=True) as pipe:
+                pipe.hset(_result_key(fingerprint), "result", result.model_dump_json())
+                pipe.expire(_result_key(fingerprint), ttl)
+                await pipe.execute()
 
     # --- the sweep's side ---
 
@@ -354,6 +377,10 @@ def _translated() -> "Iterator[None]":
 
 def _job_key(job_id: str) -> str:
     return f"bunri:job:{job_id}"
+
+
+def _result_key(fingerprint: str) -> str:
+    return f"bunri:result:{fingerprint}"
 
 
 def _events_key(job_id: str) -> str:

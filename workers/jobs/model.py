@@ -127,9 +127,17 @@ class Job(BaseModel):
     usage: Usage = Usage()
     model: str | None = None
     degraded: bool = False
+    cached: bool = False
     error: JobError | None = None
     result: PipelineResult | None = None
     queue_position: int | None = None
+
+
+class Reservation(Frozen):
+    """An earlier result, or the id of the job that is making it; neither: it is for the one who asked to make."""
+
+    result: PipelineResult | None = None
+    holder: str | None = None
 
 
 class JobEvent(Frozen):

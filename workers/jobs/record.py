@@ -45,7 +45,9 @@ def checkpoints_of(fields: Mapping[bytes, bytes]) -> Checkpoints:
 def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
     text = {name.decode(): value for name, value in fields.items()}
     timing = partial(_optional_float, text)
+    result = PipelineResult.model_validate_json(text["result"]) if "result" in text else None
     done = checkpoints_of(fields)
+    seen = result.observation if result else done.observation
     return Job.model_validate(
         {
             "job_id": job_id,
@@ -71,10 +73,11 @@ def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
                 answer=timing("timing:answer"),
             ),
             "usage": sum((each.usage for each in (done.observation, done.answer) if each), Usage()),
-            "model": done.observation.model if done.observation else None,
+            "model": seen.model if seen else None,
             "degraded": text.get("degraded") == b"1",
+            "cached": text.get("cached") == b"1",
             "error": JobError.model_validate_json(text["error"]) if "error" in text else None,
-            "result": PipelineResult.model_validate_json(text["result"]) if "result" in text else None,
+            "result": result,
             "queue_position": None if rank is None else rank + 1,
         }
     )

@@ -5,7 +5,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class JobsSettings(BaseSettings):
-    """Times in seconds. Both URLs may carry a password, so they are secrets."""
+    """Queue and ledger, of api and workers. Both URLs may carry a password, so they are secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix="WORKERS_",
@@ -24,6 +24,12 @@ class JobsSettings(BaseSettings):
     )
     result_ttl: int = Field(
         86_400, ge=1, validation_alias="RESULT_TTL", description="How long a finished job can be read."
+    )
+    result_cache_ttl: int = Field(
+        3600,
+        ge=0,
+        validation_alias="RESULT_CACHE_TTL",
+        description="How long the same photo with the same question costs no second model call; 0: never reused.",
     )
     job_deadline: float = Field(120.0, gt=0, le=3600, description="A job's default deadline, from submit to end.")
     max_deadline: float = Field(600.0, gt=0, le=3600, description="The longest deadline a client may ask for.")

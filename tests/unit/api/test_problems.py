@@ -5,6 +5,7 @@ import pytest
 from api.problems import ALL_CODES, API_CATALOGUE, HTTP_CODES, REFUSALS, Problem, as_problem
 from pipeline.errors import CATALOGUE, SourceUrlUnsafe
 from pipeline.settings import RESOURCES
+from pipeline.storage import LinkExpired, LinkRefused
 from pipeline.texts import Texts
 from pipeline.types import Locale
 from workers.jobs.ledger import IdempotencyMismatch, LedgerUnavailable
@@ -16,6 +17,8 @@ RAISED: list[tuple[Exception, str]] = [
     (IdempotencyMismatch(), "idempotency.mismatch"),
     (LedgerUnavailable("secret detail"), "queue.unavailable"),
     (QueueUnavailable("secret detail"), "queue.unavailable"),
+    (LinkExpired(), "upload.expired"),
+    (LinkRefused(), "upload.refused"),
 ]
 
 

@@ -1,0 +1,38 @@
+"""Earlier results of the same question about the same photo, as one job sees them."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from pipeline.types import PipelineResult
+from workers.jobs.ledger import Ledger
+from workers.jobs.model import Claim
+
+POLL = 0.2
+
+
+@dataclass
+class JobReuse:
+    """The pipeline's `Reuse` for one job. `ttl` 0: nothing is looked up and nothing is kept."""
+
+    ledger: Ledger
+    claim: Claim
+    ttl: int
+    _fingerprint: str | None = field(default=None, init=False)
+
+    async def find(self, fingerprint: str) -> PipelineResult | None:
+        """Waits while another job makes it. If that one does not succeed, one waiter takes over, the rest go alone."""
+        if self.ttl == 0:
+            return None
+        self._fingerprint = fingerprint
+        if self.claim.input.fresh:
+            return None
+        found = first = await self.ledger.reserve(fingerprint, self.claim.job_id)
+        while found.holder is not None and found.holder == first.holder:
+            await asyncio.sleep(POLL)
+            found = await self.ledger.reserve(fingerprint, self.claim.job_id)
+        return found.result
+
+    async def share(self, result: PipelineResult) -> None:
+        """Keep it for other jobs, unless it was theirs."""
+        if self._fingerprint is not None and not result.cached:
+            await self.ledger.share(self._fingerprint, result, ttl=self.ttl)
