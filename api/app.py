@@ -82,6 +82,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
                 Edge,
                 max_body_bytes=settings.max_body_bytes,
                 max_upload_bytes=pipeline.fetch_max_bytes,
+                upload_origin=store.upload_origin,
                 metrics=metrics,
             ),
         ],

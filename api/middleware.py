@@ -19,26 +19,25 @@ TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    # Photos may be shown from anywhere; nothing else comes from another origin or is written inline.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https: http:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-}
-
 log = structlog.get_logger()
 
 
 class Edge:
     """Wraps the whole application but CORS, and is one of the two places that catch everything."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_upload_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_upload_bytes: int,
+        upload_origin: str | None,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
+        self._security_headers = _security_headers(upload_origin)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +55,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, trace_id)
+                self._add_headers(message, trace_id)
             await send(message)
 
         is_upload = scope["path"].startswith(UPLOADS_PATH)
@@ -72,6 +71,12 @@ class Edge:
         finally:
             self._note(scope, status, time.perf_counter() - began)
 
+    def _add_headers(self, message: Message, trace_id: str) -> None:
+        headers = MutableHeaders(scope=message)
+        headers["X-Trace-Id"] = trace_id
+        for name, value in self._security_headers.items():
+            headers.setdefault(name, value)
+
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "files" if "endpoint" in scope else "unmatched")
@@ -79,11 +84,17 @@ class Edge:
         log.info("request.answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
-def _add_headers(message: Message, trace_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Trace-Id"] = trace_id
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
+def _security_headers(upload_origin: str | None) -> dict[str, str]:
+    """Photos may be shown from anywhere and uploaded to the store; nothing else leaves, and nothing is inline."""
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https: http:; "
+        f"connect-src 'self' {upload_origin or ''}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": policy.replace(" ;", ";"),
+    }
 
 
 def _limited(receive: Receive, headers: Headers, max_bytes: int) -> Receive:

@@ -66,7 +66,12 @@ class LinkExpired(Exception):
 
 
 class Store(Protocol):
-    """Links may be given to anybody; they expire. `base` is the api's own origin, for stores that it serves."""
+    """Links may be given to anybody; they expire. `base` is the api's own origin, for stores that it serves.
+
+    `upload_origin` is where upload links lead, None for the api itself.
+    """
+
+    upload_origin: str | None
 
     def upload_link(self, key: str, base: str) -> str:
         """To PUT the file, with the Content-Type that goes with the key."""
@@ -104,6 +109,8 @@ def open_store(settings: PipelineSettings) -> Store:
 
 class LocalStore:
     """One file a key. Links are paths of the api, signed with a secret that lies beside the files."""
+
+    upload_origin = None
 
     def __init__(self, settings: PipelineSettings) -> None:
         self._folder = settings.upload_dir
@@ -222,6 +229,8 @@ class S3Store:
         self._ttl = settings.upload_ttl
         self._link_ttl = settings.upload_link_ttl
         self._threads = ThreadPoolExecutor(S3_THREADS, thread_name_prefix="s3")
+        link = urlsplit(self.upload_link(new_key(Channel.SCAN, "image/jpeg"), ""))
+        self.upload_origin: str | None = f"{link.scheme}://{link.netloc}"
 
     def upload_link(self, key: str, base: str) -> str:
         """The Content-Type is part of the signature. A PUT cannot bound the size: `read` does."""

@@ -174,6 +174,8 @@ async def test_with_s3_the_links_lead_there_and_no_file_is_served_here(
         async with running_api(jobs_settings, pipeline=pipeline) as api:
             link = await presigned(api)
             assert link["upload_url"].startswith(str(pipeline.s3_endpoint_url))
+            policy = (await api.client.get("/")).headers["content-security-policy"]
+            assert f"connect-src 'self' {pipeline.s3_endpoint_url};" in policy
             assert (await put(api, link)).status_code == 200
             assert await scanned(api, ledger, image_url=link["cdn_url"]) == link["key"]
             here = f"/api/v1/images/files/{link['key']}?expires=1&signature=x"
