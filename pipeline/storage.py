@@ -110,7 +110,7 @@ def open_store(settings: PipelineSettings) -> Store:
 class LocalStore:
     """One file a key. Links are paths of the api, signed with a secret that lies beside the files."""
 
-    upload_origin = None
+    upload_origin: str | None = None
 
     def __init__(self, settings: PipelineSettings) -> None:
         self._folder = settings.upload_dir
