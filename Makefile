@@ -13,7 +13,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs bench-overhead clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz bench-intake bench-overhead clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -46,6 +46,12 @@ e2e: $(SYNCED) $(CHROMIUM) ## Tests of real processes, and of the page in a real
 
 docs: $(SYNCED) ## Write the generated documents anew
 	$(BIN)/python -m cli.docs
+
+fuzz: $(SYNCED) ## 10 000 mutated images and 10 000 mutated URLs through the intake
+	$(BIN)/python -m benchmarks.fuzz
+
+bench-intake: $(SYNCED) ## Measure image intake against naive Pillow
+	$(BIN)/python -m benchmarks.intake
 
 bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's own time
 	$(BIN)/python -m benchmarks.overhead

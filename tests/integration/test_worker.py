@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from pipeline.settings import PipelineSettings
+from pipeline.storage import Channel, LocalStore, new_key
 from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
@@ -49,7 +52,9 @@ async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
 
 
 @asynccontextmanager
-async def working(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def working(
+    ledger: Ledger, redis_url: str, model: ImageServer, **more: str
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     """A worker that has said that it lives. Killed in the end if it has not stopped by then."""
     env = {
         "REDIS_URL": redis_url,
@@ -58,6 +63,7 @@ async def working(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIt
         "OPENAI_BASE_URL": base_url(model),
         "WORKERS_LEASE": "3",
         "WORKERS_DRAIN": "1",
+        **more,
     }
     process = subprocess.Popen(worker_command(1, 8), env=os.environ | env)  # noqa: ASYNC220 - it only forks
     try:
@@ -243,6 +249,30 @@ async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
     model.fallback = well_behaved
     assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
     assert (await ended(feed, job_id)).status == "cancelled"
+
+
+async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, model: ImageServer, samples: Path, tmp_path: Path
+) -> None:
+    store = LocalStore(PipelineSettings.model_validate({"upload_dir": tmp_path}))
+    fresh, old = new_key(Channel.SCAN, "image/jpeg"), new_key(Channel.SCAN, "image/jpeg")
+    store.path_of(fresh).parent.mkdir(parents=True)
+    for key in (fresh, old):
+        store.path_of(key).write_bytes((samples / "glass-1.jpg").read_bytes())
+    yesterday = time.time() - 86_400
+    os.utime(store.path_of(old), (yesterday, yesterday))
+    more = {"PIPELINE_UPLOAD_DIR": str(tmp_path), "UPLOAD_TTL": "3600"}
+    async with working(ledger, redis_url, model, **more):
+        read = await ended(feed, await submit(ledger, queue, "", image_key=fresh))
+        await eventually(lambda: _is_gone(store.path_of(old)))
+        gone = await ended(feed, await submit(ledger, queue, "", image_key=old))
+    assert read.status == "completed"
+    assert gone.error is not None
+    assert gone.error.code == "source.not_found"
+
+
+async def _is_gone(path: Path) -> bool:
+    return not path.exists()
 
 
 async def _has_asked(model: ImageServer, purpose: str) -> bool:
