@@ -73,7 +73,9 @@ class EventStream(Response):
         finally:
             sending.cancel()
             leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            ends = await asyncio.gather(sending, leaving, return_exceptions=True)
+            if isinstance(ends[0], Exception):
+                log.error("stream.broke", exc_info=ends[0])
 
     async def _send_lines(self, send: Send) -> None:
         async with aclosing(cast("Any", self._lines)) as lines:  # an async generator

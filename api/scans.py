@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -109,19 +110,21 @@ async def classify(body: ClassifyRequest, request: Request, services: Wired) -> 
     So a failure to classify is 200 with `status: failed`, whoever is to blame.
     """
     trace_id, texts = request.state.trace_id, services.knowledge.texts
-    task_id = None
+    job_id, task_id = new_job_id(), None
     try:
         job = NewJob(
-            job_id=new_job_id(),
+            job_id=job_id,
             input=_input(ScanRequest(image_url=body.image_url, user_input=body.user_input), services),
             deadline=services.settings.classify_wait,
             pipeline_version=services.knowledge.version,
             trace_id=trace_id,
         )
         await _enqueue(job, services)
-        task_id = job.job_id
+        task_id = job_id
         ended = await _end_of(task_id, services)
     except REFUSALS as error:
+        with suppress(LedgerUnavailable):  # What was recorded and not sent must not run, and cost, later.
+            await services.ledger.cancel(job_id)
         spec = ALL_CODES[as_problem(error).code]
         failure = JobError(code=spec.code, retryable=spec.retryable, trace_id=trace_id)
         return json_response(ResultView.failed(task_id, failure, texts, Locale.KO))
@@ -196,7 +199,7 @@ async def _enqueue(
 ) -> tuple[Created, int]:
     """Record the job, then send it. Returns how many wait in the queue, too.
 
-    When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it.
+    When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it. Raises REFUSALS.
     """
     if job.input.image_key is None:
         services.guard.check_url(job.input.image_url)
@@ -205,12 +208,8 @@ async def _enqueue(
         raise unavailable("queue.saturated")
     scoped = f"{ANONYMOUS}:{key}" if key else None
     created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
-    if not created.is_sent:
+    if created.is_waiting:
         await services.queue.enqueue(created.job_id)
-        try:
-            await services.ledger.mark_sent(created.job_id)
-        except LedgerUnavailable as error:  # It is recorded and sent; at worst the sweep sends it twice.
-            log.warning("job.not_marked_sent", job_id=created.job_id, error=str(error))
     log.info("job.submitted", job_id=created.job_id, is_new=created.is_new)
     return created, depth
 
@@ -230,8 +229,9 @@ async def _submitted(created: Created, depth: int, services: Services) -> Submit
 async def _end_of(job_id: str, services: Services) -> Job:
     """The ended job. Raises JobDeadlineExceeded when it has not ended in time; then it is cancelled."""
     job = await services.feed.wait(job_id, services.settings.classify_wait)
-    if job is not None and not job.status.is_final:
-        job = await services.ledger.cancel(job_id)
+    if job is not None and job.status.is_final:
+        return job
+    job = await services.ledger.cancel(job_id)
     if job is None or job.status is JobStatus.CANCELLED:
         raise JobDeadlineExceeded("the synchronous wait was over")
     return job

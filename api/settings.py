@@ -13,7 +13,13 @@ class ApiSettings(BaseSettings):
     """The API. Names that people share carry no prefix; the rest carry `API_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="API_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+        env_prefix="API_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")

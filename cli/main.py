@@ -55,7 +55,10 @@ def up(
     """Run the whole system in the foreground until Ctrl-C."""
     _check_settings()
     count = workers or min(os.cpu_count() or 1, 4)
-    _run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
+    try:
+        _run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
+    except Interrupted:
+        say("stopped")
 
 
 @app.command()
@@ -144,7 +147,7 @@ def show_pipeline(*, as_json: AsJson = False) -> None:
 
 async def _up(options: StackOptions) -> None:
     err.print("starting …")
-    async with running_stack(options, say=err.print) as stack:
+    async with running_stack(options, say=say) as stack:
         _print_places(stack)
         await asyncio.Event().wait()
 
@@ -166,7 +169,7 @@ async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> list[Ou
     """On a stack that is gone afterwards, with its data."""
     with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
         err.print("starting Redis, a worker and the API …")
-        async with running_stack(StackOptions(Path(folder), with_flower=False), say=err.print) as stack:
+        async with running_stack(StackOptions(Path(folder), with_flower=False, is_private=True), say=say) as stack:
             return await classify(stack.api_url, sources, console=err, **asked)
 
 
@@ -175,6 +178,11 @@ def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
         print_json(outcomes)
     else:
         print_table(outcomes, out)
+
+
+def say(line: str) -> None:
+    """To people. What is said may hold brackets that are no markup."""
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_settings() -> None:
@@ -187,22 +195,34 @@ def _give_up(reason: str) -> NoReturn:
     raise typer.Exit(USAGE_ERROR)
 
 
+class Interrupted(typer.Exit):
+    """By Ctrl-C, SIGTERM or a closed terminal. The exit code is a shell's for that, unless a command knows better."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(128 + number)
+
+
 def _run(work: Awaitable[Any]) -> Any:
-    """Run to the end, or until Ctrl-C, SIGTERM or a closed terminal; then everything is stopped in order."""
+    """Run to the end, or until a signal; then everything is stopped in order. Raises Interrupted."""
+    received: list[signal.Signals] = []
 
     async def main() -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in one
+
+        def stop(number: signal.Signals) -> None:
+            received.append(number)
+            task.cancel()
+
         # SIGINT, too: a shell starts background commands with it ignored, and asyncio leaves that so.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         return await work
 
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
-        err.print("stopped")
-        raise typer.Exit(0) from None
+        raise Interrupted(received[0]) from None
     except (PortTaken, StartFailed) as error:
         _give_up(str(error))
     except httpx.TransportError as error:

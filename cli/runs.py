@@ -25,9 +25,9 @@ async def classify(
     """
     gate = asyncio.Semaphore(IN_FLIGHT)
     bars = Progress(
-        TextColumn("{task.fields[photo]}", style="bold"),
+        TextColumn("{task.fields[photo]}", style="bold", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
         console=console,
     )
@@ -40,10 +40,10 @@ async def classify(
                 try:
                     url, key = await _place(client, source)
                     submitted = await client.submit(url, image_key=key, user_input=question, locale=locale, model=model)
+                    job = await _follow(client, submitted.job_id, bars, bar)
                 except ApiProblem as refusal:
                     bars.update(bar, completed=100, state=refusal.code)
                     return Outcome(photo, refusal=refusal)
-                job = await _follow(client, submitted.job_id, bars, bar)
             bars.update(bar, completed=100, state=job.error.code if job.error else str(job.status))
             bars.stop_task(bar)
             return Outcome(photo, job)

@@ -1,11 +1,13 @@
 """The whole system on one machine: Redis if nobody names one, workers, the API, Flower; each a real process."""
 
 import asyncio
+import fcntl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -20,15 +22,18 @@ API_PORT = 8000
 FLOWER_PORT = 5555
 READY_SECONDS = 60.0
 POLL = 0.1
-STOP_SECONDS = 7.5
-"""Above the 5 s that a worker gives its jobs; with Redis after it, all is stopped within 10 s."""
+STOP_MARGIN = 2.5
+"""Above the time that a worker gives its jobs, 5 s by default; with Redis after it, all is stopped within 10 s."""
 
 STOP_REDIS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class StackOptions:
-    """`port` None: the first free one from 8000 on. `env` is added to the environment of each process."""
+    """`port` None: the first free one from 8000 on. `env` is added to the environment of each process.
+
+    `is_private`: with a Redis of its own whatever REDIS_URL says, so that it meets nobody else's jobs.
+    """
 
     data_dir: Path
     workers: int = 1
@@ -36,6 +41,7 @@ class StackOptions:
     port: int | None = None
     with_flower: bool = True
     env: dict[str, str] = field(default_factory=dict)
+    is_private: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,18 +78,22 @@ class _Builder:
         self._started: list[Supervised] = []
         self._ports: list[Reservation] = []
         self._logs = options.data_dir / "logs"
+        self._lock: IO[bytes] | None = None
 
     async def start(self) -> Stack:
         options = self._options
         self._logs.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(options.data_dir)
         api_port = self._keep(reserve_from(API_PORT) if options.port is None else reserve(options.port))
         env = dict(options.env)
         if "upload_dir" not in PipelineSettings().model_fields_set:
             env["PIPELINE_UPLOAD_DIR"] = str((options.data_dir / "uploads").resolve())
         settings = JobsSettings()
-        place = "as REDIS_URL says"
-        if "redis_url" not in settings.model_fields_set:
+        broker, place = settings.broker, "as REDIS_URL says"
+        if options.is_private or "redis_url" not in settings.model_fields_set:
             env["REDIS_URL"], place = await self._start_redis()
+            if options.is_private or not settings.broker_url:
+                env["BROKER_URL"] = broker = env["REDIS_URL"]
         for index in range(1, options.workers + 1):
             await self._start(f"worker-{index}", worker_command(index, options.concurrency), env)
         api_env = {"API_HOST": "127.0.0.1", "API_PORT": str(api_port)}
@@ -91,7 +101,6 @@ class _Builder:
         api_url = f"http://127.0.0.1:{api_port}"
         flower_url = None
         if options.with_flower:
-            broker = settings.broker if settings.broker_url else env.get("REDIS_URL", settings.broker)
             flower_url = await self._start_flower(broker)
         await self._until(lambda: _is_ready(api_url, flower_url, options.workers), "the stack")
         for process in self._started:
@@ -102,10 +111,12 @@ class _Builder:
         """Those who use Redis first, all at once; Redis last."""
         redis = [process for process in self._started if process.command.name == "redis"]
         others = [process for process in self._started if process not in redis]
-        await asyncio.gather(*(process.stop(within=STOP_SECONDS) for process in others))
+        await asyncio.gather(*(process.stop(within=JobsSettings().drain + STOP_MARGIN) for process in others))
         await asyncio.gather(*(process.stop(within=STOP_REDIS_SECONDS) for process in redis))
         for reservation in self._ports:
             reservation.release()
+        if self._lock is not None:
+            self._lock.close()
 
     async def _start_redis(self) -> tuple[str, str]:
         port = self._keep(reserve_from(embedded.FIRST_PORT))
@@ -146,6 +157,17 @@ class _Builder:
                     await asyncio.sleep(POLL)
         except TimeoutError as error:
             raise StartFailed(f"{what}: not ready after {READY_SECONDS:g} s; logs are in {self._logs}") from error
+
+
+def lock(data_dir: Path) -> IO[bytes]:
+    """Keep other stacks out of this directory: two Redis servers would ruin one file. Raises StartFailed."""
+    file = (data_dir / "lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StartFailed(f"another `bunri up` uses {data_dir}: stop it, or give --data-dir") from error
+    return file
 
 
 async def _is_ready(api_url: str, flower_url: str | None, workers: int) -> bool:

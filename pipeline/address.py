@@ -13,6 +13,7 @@ import idna
 from pipeline.errors import SourceUrlUnsafe
 
 MAX_URL_LENGTH = 8192
+MAX_PORT = 65535
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -156,6 +157,8 @@ def _parse(url: str) -> CheckedUrl:
         raise SourceUrlUnsafe("the URL has no valid host and port")
     scheme = parts["scheme"].lower()
     port = int(authority["port"] or DEFAULT_PORTS[scheme])
+    if port > MAX_PORT:
+        raise SourceUrlUnsafe("the URL has no valid host and port")
     host = _ascii_host(authority["host"])
     rest = _ascii_rest(parts["rest"])
     netloc = f"[{host}]" if ":" in host else host

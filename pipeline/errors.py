@@ -6,7 +6,7 @@ for the log. The user's text is `resources/messages/{locale}.toml` under the cod
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Blame(StrEnum):
@@ -35,14 +35,18 @@ class ErrorSpec:
 
 
 class PipelineError(Exception):
-    """Base of the catalogue. `detail` is internal, `retry_after` (seconds) is the upstream's own wish."""
+    """Base of the catalogue. `detail` is internal, `retry_after` (seconds) is the upstream's own wish.
+
+    `spent` is the Usage of a model call that was paid for nothing, if there was one.
+    """
 
     spec: ClassVar[ErrorSpec]
 
-    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+    def __init__(self, detail: str = "", *, retry_after: float | None = None, spent: Any = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+        self.spent = spent
 
     def __str__(self) -> str:
         return f"{self.spec.code}: {self.detail}" if self.detail else self.spec.code

@@ -8,10 +8,11 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
+
+from pipeline.dates import http_date
 
 SKEW = timedelta(seconds=5)
 """Our clock and the store's may differ by this much."""
@@ -46,15 +47,6 @@ def expires_at(url: str) -> datetime | None:
 def has_expired(url: str, now: datetime) -> bool:
     end = expires_at(url)
     return end is not None and now - SKEW > end  # The end may be the last of all dates: nothing fits behind it.
-
-
-def http_date(text: str) -> datetime | None:
-    """A date as HTTP headers spell it, always with its zone; None if it is not one."""
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def is_expired_answer(url: str, status: int, body: bytes, now: datetime) -> bool:

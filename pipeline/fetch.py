@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from pipeline.address import AddressGuard, CheckedUrl
+from pipeline.dates import retry_after
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -30,7 +31,7 @@ from pipeline.errors import (
     SourceUrlExpired,
     SourceUrlUnsafe,
 )
-from pipeline.expiry import has_expired, http_date, is_expired_answer
+from pipeline.expiry import has_expired, is_expired_answer
 from pipeline.settings import PipelineSettings
 
 MAX_ERROR_BODY = 8192
@@ -252,16 +253,5 @@ def _refusal(target: CheckedUrl, response: aiohttp.ClientResponse) -> PipelineEr
     if status == 408:  # noqa: PLR2004 - Request Timeout
         return SourceTimeout(detail)
     if status == 429 or not 400 <= status < 500:  # noqa: PLR2004 - too many requests; not the caller's fault
-        return SourceUnreachable(detail, retry_after=_retry_after(response))
+        return SourceUnreachable(detail, retry_after=retry_after(response.headers, datetime.now(UTC)))
     return SourceForbidden(detail)
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, or an HTTP date; None if absent, past or unreadable."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    date = http_date(value)
-    if date is None:
-        return None
-    return max((date - datetime.now(UTC)).total_seconds(), 0.0) or None

@@ -38,6 +38,7 @@ class PipelineSettings(BaseSettings):
         frozen=True,
         populate_by_name=True,
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     resources: DirectoryPath = Field(
@@ -108,6 +109,13 @@ class PipelineSettings(BaseSettings):
     upload_dir: Path = Field(Path(".bunri/uploads"), description="Uploads without S3: api and workers must share it.")
     upload_ttl: int = Field(86_400, ge=60, validation_alias="UPLOAD_TTL", description="How long an upload is kept.")
     upload_link_ttl: int = Field(900, ge=1, le=604_800, description="How long upload_url and cdn_url are valid.")
+
+    @field_validator("vision_model", "text_model")
+    @classmethod
+    def _is_hosted(cls, value: str) -> str:
+        if value == "local":
+            raise ValueError("`local` is the local model's own name; leave out OPENAI_API_KEY to use it alone")
+        return value
 
     @field_validator("fetch_allow")
     @classmethod

@@ -12,6 +12,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Recorded(BaseModel):
+    """What one process writes and another reads, which may be of another version: new fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
 class Locale(StrEnum):
     KO = "ko"
     EN = "en"
@@ -36,7 +42,7 @@ class StageStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-class JobInput(Frozen):
+class JobInput(Recorded):
     """What one job was asked. `image_url` may carry credentials in its query: never log it whole.
 
     `image_key` names an upload, and then there is no URL. `fresh` asks not to reuse an earlier result.
@@ -60,7 +66,7 @@ class SourceImage(Frozen):
     sha256: str
 
 
-class Usage(Frozen):
+class Usage(Recorded):
     """Tokens and their price. `input_tokens` includes `cached_tokens`, as providers count it."""
 
     input_tokens: int = 0
@@ -77,7 +83,7 @@ class Usage(Frozen):
         )
 
 
-class Classification(Frozen):
+class Classification(Recorded):
     """A place in the taxonomy, by its Korean names: existing clients key on these strings."""
 
     major_category: str
@@ -85,14 +91,14 @@ class Classification(Frozen):
     minor_category: str | None = None
 
 
-class Candidate(Frozen):
+class Candidate(Recorded):
     """A runner-up, shown when the model abstains."""
 
     middle_category: str
     confidence: float
 
 
-class Observation(Frozen):
+class Observation(Recorded):
     """Stage 1: what is in the picture. `confidence` is a calibrated probability in [0, 1]."""
 
     classification: Classification
@@ -103,7 +109,7 @@ class Observation(Frozen):
     usage: Usage = Usage()
 
 
-class RuleMatch(Frozen):
+class RuleMatch(Recorded):
     """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale."""
 
     key: str
@@ -111,7 +117,7 @@ class RuleMatch(Frozen):
     document: dict[str, Any]
 
 
-class Answer(Frozen):
+class Answer(Recorded):
     """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business."""
 
     disposal_steps: tuple[str, ...]
@@ -121,7 +127,7 @@ class Answer(Frozen):
     usage: Usage = Usage()
 
 
-class Checkpoints(Frozen):
+class Checkpoints(Recorded):
     """The finished stages of an earlier attempt. A stage found here is not run, or paid for, again."""
 
     observation: Observation | None = None
@@ -137,7 +143,7 @@ class StageEvent(Frozen):
     checkpoint: Observation | Answer | None = None
 
 
-class PipelineResult(Frozen):
+class PipelineResult(Recorded):
     observation: Observation
     rule: RuleMatch
     answer: Answer

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from celery import Celery
@@ -13,6 +14,8 @@ from celery.signals import setup_logging
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
+from workers import broker
+from workers.forever import forever
 from workers.jobs.ledger import Ledger, LedgerUnavailable
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
@@ -20,9 +23,10 @@ from workers.jobs.settings import JobsSettings
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
-from workers.sweep import expire_uploads_forever, sweep_forever
+from workers.sweep import EVERY, sweep
 
 BEAT_EVERY = 5.0
+EXPIRE_UPLOADS_EVERY = 300.0
 
 log = structlog.get_logger()
 
@@ -56,10 +60,13 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             models=pipeline.models,
         )
         background = [
-            asyncio.create_task(leases.renew_forever(), name="leases"),
-            asyncio.create_task(sweep_forever(ledger, queue), name="sweep"),
-            asyncio.create_task(_beat_forever(ledger, beat), name="beat"),
-            asyncio.create_task(expire_uploads_forever(pipeline.expire_uploads), name="retention"),
+            asyncio.create_task(forever(name, every, work), name=name)
+            for name, every, work in (
+                ("leases", leases.every, leases.renew_all),
+                ("sweep", EVERY, partial(sweep, ledger, queue)),
+                ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
+                ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
+            )
         ]
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
         yield
@@ -90,16 +97,7 @@ def build_celery() -> BunriWorker:
         task_ignore_result=True,
         task_acks_late=True,
     )
+    broker.install()
     level = WorkerSettings().log_level
     setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)
     return app
-
-
-async def _beat_forever(ledger: Ledger, beat: WorkerBeat) -> None:
-    """Say that this process takes jobs: written from the loop that runs them."""
-    while True:
-        try:
-            await ledger.beat(beat)
-        except LedgerUnavailable as error:
-            log.warning("worker.beat_failed", error=str(error))
-        await asyncio.sleep(BEAT_EVERY)

@@ -29,7 +29,7 @@ class Held:
 class Leases:
     def __init__(self, ledger: Ledger, lease: float) -> None:
         self._ledger = ledger
-        self._every = lease / 3
+        self.every = lease / 3
         self._held: set[Held] = set()
 
     @contextmanager
@@ -44,10 +44,9 @@ class Leases:
         finally:
             self._held.discard(held)
 
-    async def renew_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._every)
-            await asyncio.gather(*map(self._renew, tuple(self._held)))
+    async def renew_all(self) -> None:
+        """Every `every` seconds, so that a lease outlasts two rounds that failed."""
+        await asyncio.gather(*map(self._renew, tuple(self._held)))
 
     async def _renew(self, held: Held) -> None:
         try:

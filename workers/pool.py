@@ -23,7 +23,7 @@ from kombu.serialization import loads, prepare_accept_content
 log = structlog.get_logger()
 
 POLL = 0.05
-CANCEL_GRACE = 3.0
+CANCEL_GRACE = 2.0
 """Seconds for a cancelled job to put itself back."""
 
 Callback = Callable[..., object]

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 
 from pipeline.errors import Internal, JobDeadlineExceeded, PipelineError
 from pipeline.run import Pipeline
-from pipeline.types import PipelineResult, Stage, StageEvent
+from pipeline.types import PipelineResult, Stage, StageEvent, Usage
 from workers import retry
 from workers.jobs.ledger import Ledger, LedgerUnavailable, StaleClaim
 from workers.jobs.model import Claim, JobError
@@ -33,7 +33,11 @@ class Scanner:
 
         Raises Reject when this process is asked to stop: the message goes back to the queue for another worker.
         """
-        claim = await self.ledger.claim(job_id)
+        try:
+            claim = await self.ledger.claim(job_id)
+        except LedgerUnavailable as error:
+            log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
+            return
         if claim is None:
             log.info("job.skipped", job_id=job_id)
             return
@@ -86,13 +90,13 @@ class Scanner:
         time_left = ends_at - asyncio.get_running_loop().time()
         decision = retry.decide(
             error,
-            retries=claim.retries,
+            retries=claim.retries.get(error.spec.code, 0),
             time_left=time_left,
             chance=random.random(),  # noqa: S311 - jitter
         )
         match decision:
             case retry.RetryIn(seconds):
-                await self.ledger.retry(claim, delay=seconds)
+                await self.ledger.retry(claim, error.spec.code, delay=seconds, spent=error.spent or Usage())
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case retry.GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
@@ -101,7 +105,10 @@ class Scanner:
     async def _fail(self, claim: Claim, error: PipelineError, stage: Stage) -> None:
         spec = error.spec
         await self.ledger.fail(
-            claim, JobError(code=spec.code, retryable=spec.retryable, trace_id=claim.trace_id), stage
+            claim,
+            JobError(code=spec.code, retryable=spec.retryable, trace_id=claim.trace_id),
+            stage,
+            spent=error.spent,
         )
         level = log.error if spec.alert else log.warning
         level("job.failed", code=spec.code, blame=spec.blame, stage=stage, detail=error.detail)

@@ -12,8 +12,6 @@ class VisionModel(Protocol):
 
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation: ...
 
-    async def close(self) -> None: ...
-
 
 class AnswerModel(Protocol):
     """Writes the answer for an observation and its rule. Raises `model.*` errors."""
@@ -21,5 +19,3 @@ class AnswerModel(Protocol):
     name: str
 
     async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer: ...
-
-    async def close(self) -> None: ...

@@ -71,14 +71,11 @@ class HostedVision:
         )
         return self._observation(seen, usage)
 
-    async def close(self) -> None:
-        """The client is shared; who opened it closes it."""
-
     def _observation(self, seen: Seen, usage: Usage) -> Observation:
         middles = self._rulebook.middles()
         named = {seen.middle_category, *(each.middle_category for each in seen.candidates)}
         if unknown := [*(named - set(middles)), *(set(seen.situation_tags) - set(self._rulebook.tags))]:
-            raise ModelBadOutput(f"{len(unknown)} names that the taxonomy lacks")
+            raise ModelBadOutput(f"{len(unknown)} names that the taxonomy lacks", spent=usage)
         # No schema can say that minors depend on their middle; a foreign one tells nothing about this item.
         minors = self._rulebook.minors_of(seen.middle_category)
         minor = seen.minor_category if seen.minor_category in minors else None
@@ -124,9 +121,6 @@ class HostedAnswer:
             model=self.name,
             usage=usage,
         )
-
-    async def close(self) -> None:
-        """The client is shared; who opened it closes it."""
 
 
 def _seen_schema(rulebook: Rulebook) -> dict[str, Any]:

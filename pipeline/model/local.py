@@ -128,9 +128,6 @@ class LocalAnswer:
             model=self.name,
         )
 
-    async def close(self) -> None:
-        """Holds nothing open."""
-
     def _summary(self, observation: Observation, rule: RuleMatch, document: RuleText, locale: Locale) -> str:
         if rule.category != UNCLASSIFIED:
             return self._texts.message(

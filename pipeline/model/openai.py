@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx2
 import openai
-import structlog
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel, ValidationError
 
+from pipeline.dates import retry_after
 from pipeline.errors import (
     Internal,
     ModelAccount,
@@ -23,15 +22,13 @@ from pipeline.errors import (
     ModelUnavailable,
     PipelineError,
 )
-from pipeline.model.responses import RequestTemplate, read_reply
+from pipeline.model.responses import RequestTemplate, Tokens, parse_response, text_of
 from pipeline.settings import PipelineSettings
 from pipeline.types import Usage
 
 CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 4096
 """More than the jobs of one process: waiting here for a connection would look like a slow model."""
-
-log = structlog.get_logger()
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -74,15 +71,15 @@ class OpenAIClient:
             raise ModelTimeout("no whole reply in time") from error
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise translate(error) from error
-        text, tokens = read_reply(response.content)
-        usage = tokens.usage(self.settings.prices.get(template.model))
+        parsed = parse_response(response.content)
+        usage = (parsed.usage or Tokens()).usage(self.settings.prices.get(template.model))
         try:
-            return reply.model_validate_json(text), usage
+            return reply.model_validate_json(text_of(parsed)), usage
         except ValidationError as error:
-            log.warning(
-                "model.output_refused", model=template.model, mistakes=error.error_count(), **usage.model_dump()
-            )
-            raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes") from error
+            raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=usage) from error
+        except PipelineError as error:
+            error.spent = usage
+            raise
 
     async def close(self) -> None:
         await self._sdk.close()
@@ -188,18 +185,4 @@ def _by_status(error: openai.APIStatusError) -> PipelineError:
     kind = STATUS_KINDS.get(status)
     if kind is None:
         kind = Internal if 400 <= status < 500 else ModelUnavailable  # noqa: PLR2004 - the client errors
-    return kind(detail, retry_after=_retry_after(error.response.headers))
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from milliseconds, seconds or a date; None if absent or unreadable."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(float(headers[name]) * unit, 0.0)
-        except (KeyError, ValueError):
-            continue
-    try:
-        date = parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-    return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    return kind(detail, retry_after=retry_after(error.response.headers, datetime.now(UTC)))

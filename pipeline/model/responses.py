@@ -125,7 +125,9 @@ class Tokens(_Loose):
         )
 
 
-class _Response(_Loose):
+class Response(_Loose):
+    """What we read of a reply."""
+
     status: str
     output: list[_Item]
     error: _Failure | None = None
@@ -133,12 +135,16 @@ class _Response(_Loose):
     usage: Tokens | None = None
 
 
-def read_reply(body: bytes) -> tuple[bytes, Tokens]:
-    """The reply's text, which should be JSON of the schema, and its tokens. Raises `model.*` errors."""
+def parse_response(body: bytes) -> Response:
+    """Raises ModelBadOutput for anything else."""
     try:
-        response = _Response.model_validate_json(body)
+        return Response.model_validate_json(body)
     except ValidationError as error:
         raise ModelBadOutput(f"not a response: {error.error_count()} mistakes in {len(body)} bytes") from error
+
+
+def text_of(response: Response) -> bytes:
+    """The reply's text, which should be JSON of the schema. Raises `model.*` errors when there is none to have."""
     if response.error is not None or response.status not in {"completed", "incomplete"}:
         raise _failed(response)
     parts = [part for item in response.output if item.type == "message" for part in item.content or []]
@@ -146,8 +152,7 @@ def read_reply(body: bytes) -> tuple[bytes, Tokens]:
         raise ModelRefused("the model refused")
     if response.status == "incomplete":
         raise _cut_off(response)
-    text = "".join(part.text for part in parts if part.type == "output_text")
-    return text.encode(), response.usage or Tokens()
+    return "".join(part.text for part in parts if part.type == "output_text").encode()
 
 
 def _has_breakpoints(model: str) -> bool:
@@ -155,7 +160,7 @@ def _has_breakpoints(model: str) -> bool:
     return version is not None and (int(version[1]), int(version[2] or 0)) >= CACHE_BREAKPOINTS_SINCE
 
 
-def _failed(response: _Response) -> PipelineError:
+def _failed(response: Response) -> PipelineError:
     code = response.error.code if response.error else None
     detail = f"the response is {response.status}: {code}"
     if code in MODEL_FAILURES:
@@ -165,7 +170,7 @@ def _failed(response: _Response) -> PipelineError:
     return ModelUnavailable(detail)
 
 
-def _cut_off(response: _Response) -> PipelineError:
+def _cut_off(response: Response) -> PipelineError:
     reason = response.incomplete_details.reason if response.incomplete_details else None
     if reason == "content_filter":
         return ModelRefused("the content filter stopped the reply")

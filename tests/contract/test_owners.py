@@ -19,7 +19,7 @@ OWNERS = {
     "aiohttp": {"pipeline/fetch.py", "pipeline/model/openai.py"},
     "redis": {"workers/jobs/ledger.py", "workers/jobs/feed.py", "cli/redis.py"},
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/jobs/queue.py"},
-    "kombu": {"workers/pool.py"},
+    "kombu": {"workers/broker.py", "workers/pool.py"},
     "prometheus_client": {"api/metrics.py", "api/meta.py"},
     "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py"},
     "typer": {"cli/main.py"},

@@ -21,6 +21,7 @@ from tests.support.image_server import Answer, ImageServer, image_server, redire
 from tests.support.jobs import new_job
 from tests.support.openai_server import openai_server
 from tests.support.wait import eventually
+from workers.forever import forever
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import Job
 from workers.jobs.settings import JobsSettings
@@ -77,7 +78,7 @@ class World:
             PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings)
         )
         leases = Leases(self.ledger, self.lease)
-        renewing = asyncio.create_task(leases.renew_forever())
+        renewing = asyncio.create_task(forever("leases", leases.every, leases.renew_all))
         yield Scanner(self.ledger, leases, pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()

@@ -7,7 +7,7 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from pipeline.types import Stage
+from pipeline.types import Stage, Usage
 from tests.support.jobs import answer, completed, new_job, observation, result, started
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
@@ -63,16 +63,26 @@ async def test_an_unknown_job_is_none(ledger: Ledger) -> None:
 
 
 async def test_a_repeat_with_the_same_key_and_request_is_the_first_job(ledger: Ledger) -> None:
-    first = await ledger.create(new_job(), idempotency_key="k", fingerprint="a")
-    await ledger.mark_sent(first.job_id)
-    again = await ledger.create(new_job(), idempotency_key="k", fingerprint="a")
-    assert (again.job_id, again.is_new, again.is_sent) == (first.job_id, False, True)
+    job = new_job()
+    first = await ledger.create(job, idempotency_key="k", fingerprint="f")
+    again = await ledger.create(new_job(), idempotency_key="k", fingerprint="f")
+    assert (first.job_id, first.is_new, first.is_waiting) == (job.job_id, True, True)
+    assert (again.job_id, again.is_new, again.is_waiting) == (job.job_id, False, True)
 
 
-async def test_a_repeat_of_a_job_that_was_never_sent_says_so(ledger: Ledger) -> None:
-    await ledger.create(new_job(), idempotency_key="k", fingerprint="a")
-    again = await ledger.create(new_job(), idempotency_key="k", fingerprint="a")
-    assert not again.is_sent
+async def test_a_repeat_of_a_job_that_a_worker_has_taken_needs_no_message(ledger: Ledger) -> None:
+    job = new_job()
+    await ledger.create(job, idempotency_key="k", fingerprint="f")
+    await ledger.claim(job.job_id)
+    assert not (await ledger.create(new_job(), idempotency_key="k", fingerprint="f")).is_waiting
+
+
+async def test_a_key_whose_job_is_forgotten_is_free_again(ledger: Ledger) -> None:
+    first = await ledger.create(new_job(), idempotency_key="k", fingerprint="f")
+    await ledger.client.delete(f"bunri:job:{first.job_id}")
+    again = await ledger.create(new_job(), idempotency_key="k", fingerprint="another")
+    assert again.is_new
+    assert again.job_id != first.job_id
 
 
 async def test_the_same_key_with_another_request_is_refused(ledger: Ledger) -> None:
@@ -233,20 +243,61 @@ async def test_a_job_that_takes_down_its_workers_is_ended_as_worker_lost(
     assert job.error.code == "job.worker_lost"
 
 
-async def test_what_was_recorded_and_never_sent_is_handed_to_one_sweep(ledger: Ledger) -> None:
-    claim = await claimed(ledger)
-    await ledger.release(claim)
-    handed = await asyncio.gather(*(ledger.take_due() for _ in range(5)))
-    assert sum(job_ids.count(claim.job_id) for job_ids in handed) == 1
+async def due(ledger: Ledger, job_id: str) -> None:
+    """Let the time come at which the job's message is sent (again)."""
+    await ledger.client.zadd(OUTBOX, {job_id: 1.0})
 
 
-async def test_a_retry_is_not_due_before_its_time(ledger: Ledger) -> None:
+async def test_a_message_that_no_worker_took_is_sent_again_by_one_sweep_and_later_each_time(ledger: Ledger) -> None:
+    job = new_job()
+    await ledger.create(job)
+    assert await ledger.take_due() == []
+    pauses = []
+    for _ in range(3):
+        await due(ledger, job.job_id)
+        assert await ledger.take_due() == [job.job_id]
+        assert await ledger.take_due() == []
+        pauses.append((await ledger.client.zscore(OUTBOX, job.job_id) or 0) - await ledger.now())
+    assert pauses == pytest.approx([30, 60, 120], abs=2)
+
+
+async def test_a_claim_ends_the_sending(ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    await ledger.retry(claim, delay=30)
-    assert claim.job_id not in await ledger.take_due()
+    assert await ledger.client.zscore(OUTBOX, claim.job_id) is None
+    await due(ledger, claim.job_id)
+    assert await ledger.take_due() == []
+    assert await ledger.client.zscore(OUTBOX, claim.job_id) is None
+
+
+async def test_a_retry_waits_its_time_even_if_a_message_comes_early(ledger: Ledger) -> None:
+    claim = await claimed(ledger)
+    await ledger.retry(claim, "model.timeout", delay=0.5, spent=Usage(output_tokens=7))
+    assert await ledger.take_due() == []
+    assert await ledger.claim(claim.job_id) is None
+    await eventually(lambda: _is_due(ledger, claim.job_id))
     again = await ledger.claim(claim.job_id)
     assert again is not None
-    assert again.retries == 1
+    assert again.retries == {"model.timeout": 1}
+    await ledger.fail(again, FAILURE, Stage.VISION, spent=Usage(output_tokens=5))
+    job = await ledger.get(claim.job_id)
+    assert job is not None
+    assert job.usage.output_tokens == 12
+
+
+async def _is_due(ledger: Ledger, job_id: str) -> bool:
+    return job_id in await ledger.take_due()
+
+
+async def test_a_record_of_another_version_is_read_and_ended_all_the_same(ledger: Ledger) -> None:
+    late, unreadable = new_job(deadline=0.01), new_job(deadline=0.01)
+    for job in (unreadable, late):
+        await ledger.create(job)
+    await ledger.client.hset(f"bunri:job:{late.job_id}", "input", '{"image_url": "https://a", "invented": 1}')
+    await ledger.client.hset(f"bunri:job:{unreadable.job_id}", mapping={"input": "?", "stage": "daydreaming"})
+    await asyncio.sleep(0.05)
+    assert sorted(await ledger.expire()) == sorted([late.job_id, unreadable.job_id])
+    assert await ledger.expire() == []
+    assert await status(ledger, late.job_id) is JobStatus.FAILED
 
 
 async def test_counts_tell_each_fate(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """A real worker process: its jobs come over a real Redis, from a real origin, through a real SDK."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -20,10 +21,11 @@ from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
 from tests.support.jobs import new_job
 from tests.support.openai_server import base_url, late, openai_server, problem, purpose_of, refusal, well_behaved
+from tests.support.redis_server import free_port, start_redis
 from tests.support.wait import eventually
 from workers.command import worker_command
 from workers.jobs.feed import Feed
-from workers.jobs.ledger import Ledger
+from workers.jobs.ledger import OUTBOX, Ledger, LedgerUnavailable
 from workers.jobs.model import Job
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
@@ -89,7 +91,6 @@ async def submit(ledger: Ledger, queue: JobQueue, url: str, **asked: Any) -> str
     job = new_job().model_copy(update={"input": JobInput(image_url=url, **asked)})
     await ledger.create(job)
     await queue.enqueue(job.job_id)
-    await ledger.mark_sent(job.job_id)
     return job.job_id
 
 
@@ -238,6 +239,67 @@ async def test_a_job_of_a_killed_worker_is_finished_by_the_next(
 
 
 @pytest.mark.usefixtures("worker")
+async def test_many_jobs_that_fail_at_once_are_all_tried_as_often_as_they_should(
+    ledger: Ledger, feed: Feed, queue: JobQueue
+) -> None:
+    """Their retries are planned while their first messages are still being sent."""
+    refusing = f"http://127.0.0.1:{free_port()}/a.jpg"
+    ids = await asyncio.gather(*(submit(ledger, queue, refusing) for _ in range(100)))
+    jobs = await asyncio.gather(*(ended(feed, job_id) for job_id in ids))
+    assert Counter((job.error and job.error.code, job.attempts) for job in jobs) == {("source.unreachable", 3): 100}
+
+
+async def test_messages_that_a_killed_worker_took_with_it_are_sent_again(
+    ledger: Ledger, feed: Feed, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    """As the broker's own loss (facts.md, Celery 1): the message is gone, and no worker ever claimed the job."""
+    job = new_job().model_copy(update={"input": JobInput(image_url=origin.url(PHOTO))})
+    await ledger.create(job)
+    await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # its time has come
+    async with working(ledger, redis_url, model):
+        assert (await ended(feed, job.job_id)).status == "completed"
+
+
+async def test_a_busy_worker_outlives_a_restart_of_redis(
+    tmp_path: Path, origin: ImageServer, model: ImageServer
+) -> None:
+    server = start_redis(tmp_path)
+    settings = JobsSettings.model_validate({"redis_url": server.url, "lease": 3.0})
+    ledger, queue = Ledger.connect(settings), JobQueue.connect(settings)
+    model.fallback = lambda _request: origin_answers.silence()
+    async with working(ledger, server.url, model, PIPELINE_MODEL_TIMEOUT="3") as process:
+        ids = [await submit(ledger, queue, origin.url(PHOTO), user_input=str(n)) for n in range(4)]
+        await eventually(lambda: _have_asked(model, 4))
+        server.process.terminate()  # It writes its file to the end.
+        server.process.wait()
+        server.restart()
+        model.fallback = well_behaved
+        await eventually(lambda: _all_ended(ledger, ids), within=60)
+        assert process.poll() is None
+    assert [(await _job(ledger, job_id)).status for job_id in ids] == ["completed"] * 4
+    await queue.close()
+    await ledger.close()
+    server.stop()
+
+
+async def _have_asked(model: ImageServer, count: int) -> bool:
+    return len(model.requests) >= count
+
+
+async def _all_ended(ledger: Ledger, ids: list[str]) -> bool:
+    try:
+        return all([(await _job(ledger, job_id)).status.is_final for job_id in ids])
+    except LedgerUnavailable:
+        return False
+
+
+async def _job(ledger: Ledger, job_id: str) -> Job:
+    job = await ledger.get(job_id)
+    assert job is not None
+    return job
+
+
+@pytest.mark.usefixtures("worker")
 async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
     ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
 ) -> None:
@@ -272,7 +334,7 @@ async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(
 
 
 async def _is_gone(path: Path) -> bool:
-    return not path.exists()
+    return not path.exists()  # noqa: ASYNC240 - it is one stat
 
 
 async def _has_asked(model: ImageServer, purpose: str) -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEEPALIVE = 15.0
-BLOCK_MS = 1000  # shorter than the client's socket timeout, which would end a longer blocking read
 RETRY_DELAY = 0.5
 
 log = structlog.get_logger()
@@ -46,7 +45,10 @@ class Feed:
             await self._reader
 
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[JobEvent | None]:
-        """Each event numbered above `after`, once and in order, up to and with `done`. None after 15 s of silence."""
+        """Each event numbered above `after`, once and in order, up to and with `done`.
+
+        None in between, after 15 s of silence or after trouble with the stream: a sign of life to pass on.
+        """
         with self._subscribed(job_id) as inbox:
             pending = await self._ledger.events(job_id, after)
             while True:
@@ -109,10 +111,15 @@ class Feed:
 
     async def _read_on(self, place: bytes) -> bytes:
         """Pass on what the stream holds after `place`; returns the new place."""
-        reply = await cast("Any", self._ledger.client.xread({FEED: place}, count=500, block=BLOCK_MS))
+        reply = await cast(
+            "Any", self._ledger.client.xread({FEED: place}, count=500, block=self._ledger.longest_block_ms)
+        )
         for _stream, entries in reply:
             for _place, fields in entries:
-                self._deliver(fields)
+                try:
+                    self._deliver(fields)
+                except (KeyError, ValueError):  # Another version wrote it; the job's own list has it, too.
+                    log.warning("feed.entry_unread")
             place = entries[-1][0]
         return place
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
 import redis.asyncio as redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from pipeline.errors import CATALOGUE
 from pipeline.types import (
     JobInput,
     PipelineResult,
     Stage,
     StageEvent,
     StageStatus,
+    Usage,
 )
 from workers.jobs.model import (
     PROGRESS,
@@ -31,14 +33,23 @@ from workers.jobs.model import (
     Reservation,
     WorkerBeat,
 )
-from workers.jobs.record import Fields, checkpoints_of, event_body, flat, job_of, progress_of
+from workers.jobs.record import (
+    Fields,
+    checkpoints_of,
+    event_body,
+    flat,
+    job_of,
+    progress_of,
+    retries_of,
+    spent_of,
+)
 from workers.jobs.settings import JobsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUEUED = "bunri:queued"  # job id → created at
-OUTBOX = "bunri:outbox"  # job id → when the sweep should send its message, unless somebody has by then
+OUTBOX = "bunri:outbox"  # job id → when the sweep sends its message (again), unless a worker has claimed it by then
 LEASES = "bunri:leases"  # job id → lease runs out at
 DEADLINES = "bunri:deadlines"  # job id → deadline
 FEED = "bunri:feed"  # stream of all events, trimmed
@@ -47,8 +58,14 @@ WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat
 
 PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, WORKERS})
 
-SEND_GRACE = 5.0
-"""Seconds that whoever records a job has to send it, before the sweep does."""
+SEND_AGAIN = 15.0
+"""Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.
+
+Redis hands out a message and forgets it before the worker knows it (facts.md, Celery 1), so it may be lost even then.
+"""
+
+SERVER_TROUBLE = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN")
+"""Error replies of a Redis that cannot serve now: full, read-only, its disk full, loading, failing over."""
 
 BATCH = 1000
 """Most jobs that one pass of the sweep looks at."""
@@ -95,6 +112,11 @@ class Ledger:
         )
         return cls(client, settings)
 
+    @property
+    def longest_block_ms(self) -> int:
+        """For blocking reads on `client`, whose own timeout would end a longer one."""
+        return int(min(1.0, self._settings.redis_timeout / 2) * 1000)
+
     async def close(self) -> None:
         await self.client.aclose()
 
@@ -123,15 +145,11 @@ class Ledger:
         with _translated():
             reply = await self._create(
                 keys=[key, _events_key(job.job_id), FEED, QUEUED, OUTBOX, DEADLINES, idempotency],
-                args=[job.job_id, job.deadline, ttl, fingerprint, SEND_GRACE, queued, *flat(fields)],
+                args=[job.job_id, job.deadline, ttl, fingerprint, SEND_AGAIN, queued, *flat(fields), _job_key("")],
             )
         if reply[0] == b"mismatch":
             raise IdempotencyMismatch
-        return Created(job_id=reply[0].decode(), is_new=bool(reply[1]), is_sent=bool(reply[2]))
-
-    async def mark_sent(self, job_id: str) -> None:
-        with _translated():
-            await self.client.zrem(OUTBOX, job_id)
+        return Created(job_id=reply[0].decode(), is_new=bool(reply[1]), is_waiting=bool(reply[2]))
 
     async def get(self, job_id: str) -> Job | None:
         with _translated():
@@ -199,7 +217,9 @@ class Ledger:
     async def claim(self, job_id: str) -> Claim | None:
         """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another."""
         with _translated():
-            reply = await self._claim(keys=[_job_key(job_id), QUEUED, LEASES], args=[job_id, self._settings.lease])
+            reply = await self._claim(
+                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, self._settings.lease]
+            )
         if not reply:
             return None
         fields = dict(zip(reply[::2], reply[1::2], strict=True))
@@ -209,7 +229,8 @@ class Ledger:
             input=JobInput.model_validate_json(fields[b"input"]),
             checkpoints=checkpoints_of(fields),
             attempts=int(fields[b"attempts"]),
-            retries=int(fields.get(b"retries", 0)),
+            retries=retries_of(fields),
+            spent=spent_of(fields),
             time_left=float(fields[b"deadline_at"]) - float(fields[b"lease_until"]) + self._settings.lease,
             trace_id=fields[b"trace_id"].decode(),
         )
@@ -256,17 +277,37 @@ class Ledger:
         }
         await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields)
 
-    async def fail(self, claim: Claim, error: JobError, stage: Stage | None = None) -> None:
-        """End the job as failed; `stage` is the one that failed. Raises StaleClaim."""
-        await self._end(claim.job_id, claim.token, JobStatus.FAILED, error=error, failed_stage=stage)
+    async def fail(
+        self, claim: Claim, error: JobError, stage: Stage | None = None, *, spent: Usage | None = None
+    ) -> None:
+        """End the job as failed; `stage` is the one that failed, `spent` what that has cost. Raises StaleClaim."""
+        await self._end(
+            claim.job_id,
+            claim.token,
+            JobStatus.FAILED,
+            error=error,
+            failed_stage=stage,
+            fields=_spent(claim, spent or Usage()),
+        )
 
     async def release(self, claim: Claim) -> bool:
-        """Let go of the job unfinished; another worker takes it at once. False when it was not ours any more."""
-        return await self._put_back(claim.job_id, claim.token) is not None
+        """Let go of the job unfinished; its message goes back to the queue. False when it was not ours any more."""
+        return await self._put_back(claim.job_id, claim.token, send_in=SEND_AGAIN) is not None
 
-    async def retry(self, claim: Claim, *, delay: float) -> None:
-        """Put the job back, to be sent again after `delay` seconds. Raises StaleClaim."""
-        if await self._put_back(claim.job_id, claim.token, delay=delay, counter="retries") is None:
+    async def retry(self, claim: Claim, code: str, *, delay: float, spent: Usage) -> None:
+        """Put the job back after the error `code`, to be sent again after `delay` seconds. Raises StaleClaim.
+
+        `spent` is what the failed attempt has cost.
+        """
+        put_back = await self._put_back(
+            claim.job_id,
+            claim.token,
+            delay=delay,
+            send_in=delay,
+            counter=f"retries:{code}",
+            fields=_spent(claim, spent),
+        )
+        if put_back is None:
             raise StaleClaim
 
     async def reserve(self, fingerprint: str, job_id: str) -> Reservation:
@@ -294,47 +335,61 @@ class Ledger:
         return [job_id for job_id in lapsed if await self._reclaim_one(job_id)]
 
     async def take_due(self) -> list[str]:
-        """Ids of the jobs whose message must be sent now. Each is handed to one caller; `mark_sent` when done."""
+        """Ids of the jobs whose message must be sent now, each handed to one caller."""
         with _translated():
-            due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_GRACE])
+            due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_AGAIN, _job_key("")])
         return [job_id.decode() for job_id in due]
 
     async def expire(self) -> list[str]:
-        """End each job that is past its deadline. Returns their ids."""
+        """End each job that is past its deadline. Returns the ids of those ended."""
         late = await self._by_score(DEADLINES, "-inf", await self.now())
-        for job_id in late:
-            await self._expire_one(job_id)
-        return late
+        return [job_id for job_id in late if await self._expire_one(job_id)]
 
     async def _by_score(self, key: str, low: float | str, high: float | str) -> list[str]:
         with _translated():
             members = await self.client.zrangebyscore(key, low, high, start=0, num=BATCH)
         return [member.decode() for member in cast("list[bytes]", members)]
 
-    async def _expire_one(self, job_id: str) -> None:
-        job = await self.get(job_id)
-        if job is None:  # Its record's TTL ran out first; forget what still lists it.
-            with _translated():
+    async def _expire_one(self, job_id: str) -> bool:
+        with _translated():
+            trace_id, stage = await cast("Any", self.client.hmget(_job_key(job_id), "trace_id", "stage"))
+            if trace_id is None:  # Its record's TTL ran out first; forget what still lists it.
                 for key in (QUEUED, OUTBOX, LEASES, DEADLINES):
                     await self.client.zrem(key, job_id)
-            return
-        error = JobError(code="job.deadline_exceeded", retryable=False, trace_id=job.trace_id)
-        await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=job.stage)
+                return False
+        return await self._fail_unheld(job_id, "job.deadline_exceeded", trace_id, stage)
 
     async def _reclaim_one(self, job_id: str) -> bool:
         crashes = await self._put_back(job_id, "", counter="crashes")
         if crashes is None:
             return False
-        if crashes >= self._settings.max_attempts and (job := await self.get(job_id)):
-            error = JobError(code="job.worker_lost", retryable=False, trace_id=job.trace_id)
-            await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=job.stage)
+        if crashes >= self._settings.max_attempts:
+            with _translated():
+                trace_id, stage = await cast("Any", self.client.hmget(_job_key(job_id), "trace_id", "stage"))
+            await self._fail_unheld(job_id, "job.worker_lost", trace_id or b"", stage)
         return True
 
-    async def _put_back(self, job_id: str, token: int | str, *, delay: float = 0, counter: str = "") -> int | None:
+    async def _fail_unheld(self, job_id: str, code: str, trace_id: bytes, stage: bytes | None) -> bool:
+        """End a job whoever holds it. Reads no more of the record than it must: another version may have written it."""
+        error = JobError(code=code, retryable=CATALOGUE[code].retryable, trace_id=trace_id.decode())
+        reached = Stage(stage.decode()) if stage and stage.decode() in set(Stage) else None
+        return await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=reached)
+
+    async def _put_back(
+        self,
+        job_id: str,
+        token: int | str,
+        *,
+        delay: float = 0,
+        send_in: float = 0,
+        counter: str = "",
+        fields: Fields | None = None,
+    ) -> int | None:
         """The counter's new value, or None when the job was not ours to put back."""
         with _translated():
             reply: int | None = await self._release(
-                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, token, delay, counter]
+                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
+                args=[job_id, token, delay, send_in, counter, *flat(fields or {})],
             )
         return reply
 
@@ -347,8 +402,8 @@ class Ledger:
         fields: Fields | None = None,
         error: JobError | None = None,
         failed_stage: Stage | None = None,
-    ) -> None:
-        """End the job in one write. An empty token ends it whoever holds it, and is content if it had ended."""
+    ) -> bool:
+        """End the job in one write; False if it had ended. An empty token ends it whoever holds it, else StaleClaim."""
         fate = f"{status}:{error.code}" if error and status is JobStatus.FAILED else str(status)
         fields = (fields or {}) | ({"error": error.model_dump_json()} if error else {})
         bodies = []
@@ -365,14 +420,23 @@ class Ledger:
             )
         if not done and token != "":
             raise StaleClaim
+        return bool(done)
 
 
 @contextmanager
 def _translated() -> "Iterator[None]":
     try:
         yield
+    except ResponseError as error:
+        if not any(trouble in str(error) for trouble in SERVER_TROUBLE):
+            raise  # A mistake of ours, in a script or in a key's type.
+        raise LedgerUnavailable(str(error)[:100]) from error
     except (RedisError, OSError) as error:
         raise LedgerUnavailable(type(error).__name__) from error
+
+
+def _spent(claim: Claim, spent: Usage) -> Fields:
+    return {"spent": (claim.spent + spent).model_dump_json()}
 
 
 def _job_key(job_id: str) -> str:

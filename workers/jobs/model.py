@@ -6,7 +6,7 @@ from typing import Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.types import Checkpoints, Frozen, JobInput, PipelineResult, Stage, Usage
+from pipeline.types import Checkpoints, Frozen, JobInput, PipelineResult, Recorded, Stage, Usage
 
 
 class JobKind(StrEnum):
@@ -46,7 +46,7 @@ PROGRESS: dict[Stage, int] = {
 """Percent done when a stage has completed; a started stage shows the figure of the one before it."""
 
 
-class JobError(Frozen):
+class JobError(Recorded):
     """Why a job failed. The message is added at the edge, in the reader's language."""
 
     code: str
@@ -54,7 +54,7 @@ class JobError(Frozen):
     trace_id: str
 
 
-class Timings(Frozen):
+class Timings(Recorded):
     """Seconds spent in each stage, and in the queue."""
 
     queued: float | None = None
@@ -79,18 +79,19 @@ class NewJob(Frozen):
 class Created(Frozen):
     """The answer to create: the job that holds, which may be an earlier one with the same idempotency key.
 
-    `is_sent` says whether its message is known to be in the queue; if not, it must be enqueued (again).
+    `is_waiting`: no worker has taken it yet, so its message should be sent, perhaps once more.
     """
 
     job_id: str
     is_new: bool
-    is_sent: bool
+    is_waiting: bool
 
 
 class Claim(Frozen):
     """A worker's hold on a job. Writes carry the token; a token that is not the latest is refused.
 
-    `time_left` is the seconds to the job's deadline when the claim was made; it may be negative.
+    `time_left` is the seconds to the job's deadline when the claim was made; it may be negative. `retries` counts by
+    error code; `spent` is what failed attempts have cost.
     """
 
     job_id: str
@@ -98,7 +99,8 @@ class Claim(Frozen):
     input: JobInput
     checkpoints: Checkpoints
     attempts: int
-    retries: int
+    retries: dict[str, int]
+    spent: Usage
     time_left: float
     trace_id: str
 
@@ -155,7 +157,7 @@ class JobEvent(Frozen):
         return cls(seq=seq, stage=Stage(orjson.loads(data)["stage"]), data=data)
 
 
-class WorkerBeat(Frozen):
+class WorkerBeat(Recorded):
     """What a live worker process says of itself."""
 
     worker: str

@@ -42,6 +42,17 @@ def checkpoints_of(fields: Mapping[bytes, bytes]) -> Checkpoints:
     )
 
 
+def retries_of(fields: Mapping[bytes, bytes]) -> dict[str, int]:
+    """Error code → retries after it."""
+    prefix = b"retries:"
+    return {name.removeprefix(prefix).decode(): int(n) for name, n in fields.items() if name.startswith(prefix)}
+
+
+def spent_of(fields: Mapping[bytes, bytes]) -> Usage:
+    """What attempts that failed have cost."""
+    return Usage.model_validate_json(fields.get(b"spent", b"{}"))
+
+
 def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
     text = {name.decode(): value for name, value in fields.items()}
     timing = partial(_optional_float, text)
@@ -72,7 +83,7 @@ def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
                 rules=timing("timing:rule"),
                 answer=timing("timing:answer"),
             ),
-            "usage": sum((each.usage for each in (done.observation, done.answer) if each), Usage()),
+            "usage": sum((each.usage for each in (done.observation, done.answer) if each), spent_of(fields)),
             "model": seen.model if seen else None,
             "degraded": text.get("degraded") == b"1",
             "cached": text.get("cached") == b"1",

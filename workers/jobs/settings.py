@@ -1,6 +1,8 @@
 """Settings of queue and ledger, shared by the api and the workers."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,6 +16,7 @@ class JobsSettings(BaseSettings):
         frozen=True,
         populate_by_name=True,
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     redis_url: SecretStr = Field(
@@ -45,6 +48,12 @@ class JobsSettings(BaseSettings):
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("not a redis://, rediss:// or unix:// URL")
         return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.job_deadline > self.max_deadline:
+            raise ValueError("WORKERS_JOB_DEADLINE is above WORKERS_MAX_DEADLINE")
+        return self
 
     @property
     def broker(self) -> str:

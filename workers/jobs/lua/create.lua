@@ -1,17 +1,19 @@
 -- Records a job, its idempotency key, its place in the queue and its first event, all or nothing.
 -- KEYS: job, events, feed, queued, outbox, deadlines, idempotency key (the job's own key: no idempotency)
--- ARGV: job id, deadline, ttl, request fingerprint, grace before the sweep sends it, event body, fields
--- Returns: job id that holds, 1 if it is new, 1 if its message was sent; or 'mismatch'.
+-- ARGV: job id, deadline, ttl, request fingerprint, seconds until the sweep sends it, event body, fields, prefix of
+-- job keys behind them
+-- Returns: job id that holds, 1 if it is new, 1 if no worker has taken it; or 'mismatch'.
 local job, events, feed, queued, outbox, deadlines, idempotency = unpack(KEYS)
 local job_id, deadline, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 if idempotency ~= job then
   local earlier = redis.call('HMGET', idempotency, 'job', 'fingerprint')
-  if earlier[1] then
+  local status = earlier[1] and redis.call('HGET', ARGV[#ARGV] .. earlier[1], 'status')
+  if status then  -- A key may outlive its job's record; then it is free again.
     if earlier[2] ~= ARGV[4] then
       return { 'mismatch' }
     end
-    return { earlier[1], 0, redis.call('ZSCORE', outbox, earlier[1]) and 0 or 1 }
+    return { earlier[1], 0, status == 'queued' and 1 or 0 }
   end
   redis.call('HSET', idempotency, 'job', job_id, 'fingerprint', ARGV[4])
   redis.call('EXPIRE', idempotency, ttl)
@@ -27,4 +29,4 @@ redis.call('ZADD', deadlines, time + deadline, job_id)
 append(job_id, events, feed, ARGV[6])
 redis.call('EXPIRE', job, ttl)
 redis.call('EXPIRE', events, ttl)
-return { job_id, 1, 0 }
+return { job_id, 1, 1 }

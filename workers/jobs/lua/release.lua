@@ -1,9 +1,10 @@
 -- Puts a running job back in the queue: its worker lets go or retries (token given), or its lease ran out (token '').
 -- KEYS: job, queued, leases, outbox
--- ARGV: job id, token, delay in seconds, counter to raise: 'retries', 'crashes' or ''
+-- ARGV: job id, token, seconds before anybody may claim it, seconds until its message is sent, counter to raise or '',
+-- then fields
 -- Returns the counter's new value (0 without one), or nothing when there is nothing to put back.
 local job, queued, leases, outbox = unpack(KEYS)
-local job_id, token, counter = ARGV[1], ARGV[2], ARGV[4]
+local job_id, token, counter = ARGV[1], ARGV[2], ARGV[5]
 if token == '' then
   local state = redis.call('HMGET', job, 'status', 'lease_until')
   if state[1] ~= 'running' then
@@ -16,10 +17,11 @@ if token == '' then
 elseif not holds(job, token) then
   return false
 end
-redis.call('HSET', job, 'status', 'queued')
+redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(ARGV[3]))
+set_fields(job, 6)
 redis.call('ZREM', leases, job_id)
 redis.call('ZADD', queued, redis.call('HGET', job, 'created_at'), job_id)
-redis.call('ZADD', outbox, now() + tonumber(ARGV[3]), job_id)
+redis.call('ZADD', outbox, now() + tonumber(ARGV[4]), job_id)
 if counter == '' then
   return 0
 end

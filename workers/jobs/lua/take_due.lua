@@ -1,10 +1,17 @@
--- Hands out the jobs whose message is due, and puts each off, so that no two sweeps send the same one. A sweep that
--- dies before it has sent them is made good by the next, after the grace time.
+-- Hands out the jobs whose message is due, and puts each off, so that no two sweeps send the same one. Each time
+-- twice as long: a job may just be waiting in a long queue, and a second message does no more than cost time.
 -- KEYS: outbox
--- ARGV: most jobs, grace in seconds
+-- ARGV: most jobs, seconds until the first repeat, prefix of job keys
 local time = now()
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])
-for _, job_id in ipairs(due) do
-  redis.call('ZADD', KEYS[1], time + tonumber(ARGV[2]), job_id)
+local due = {}
+for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])) do
+  local job = ARGV[3] .. job_id
+  if redis.call('HGET', job, 'status') == 'queued' then
+    local sends = redis.call('HINCRBY', job, 'sends', 1)
+    redis.call('ZADD', KEYS[1], time + tonumber(ARGV[2]) * 2 ^ math.min(sends, 10), job_id)
+    table.insert(due, job_id)
+  else
+    redis.call('ZREM', KEYS[1], job_id)
+  end
 end
 return due
