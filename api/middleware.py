@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Edge:
-    """Wraps the whole application but CORS, and is one of the two places that catch everything."""
+    """Wraps the whole application but CORS. What nobody foresaw in a request is caught here."""
 
     def __init__(
         self,

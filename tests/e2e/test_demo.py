@@ -1,11 +1,13 @@
 """`bunri demo`, `scan`, `config` and `pipeline show`, as processes."""
 
+import signal
+import subprocess
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.support.bunri import ROOT, run_bunri
+from tests.support.bunri import BUNRI, ROOT, run_bunri
 from tests.support.image_server import folder_server
 from tests.support.openai_server import SEEN, base_url, openai_server
 
@@ -70,6 +72,27 @@ def test_a_link_into_our_own_network_is_refused() -> None:
 )
 def test_what_cannot_be_tried_exits_with_2(arguments: tuple[str, ...]) -> None:
     assert run_bunri(*arguments).returncode == 2
+
+
+def test_an_interrupted_run_does_not_look_like_a_good_one() -> None:
+    process = subprocess.Popen(
+        [BUNRI, "demo", "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline()  # It is starting.
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (128 + signal.SIGTERM, "")
+
+
+def test_photos_of_one_name_and_names_with_brackets_are_all_shown(samples: Path, tmp_path: Path) -> None:
+    names = [tmp_path / folder / "[bold]cup.jpg" for folder in ("a", "b")]
+    for path, sample in zip(names, ("glass-1.jpg", "metal-1.jpg"), strict=True):
+        path.parent.mkdir()
+        path.write_bytes((samples / sample).read_bytes())
+    done = run_bunri("scan", "--json", *map(str, names))
+    assert [each["middle_category"] for each in lines(done.stdout)] == ["유리병", "금속류"]
+    assert {each["photo"] for each in lines(done.stdout)} == {"[bold]cup.jpg"}
 
 
 def test_all_mistakes_in_the_settings_are_named_at_once_and_no_value() -> None:

@@ -98,6 +98,25 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error() -> None:
     assert str(port) in done.stderr
 
 
+def test_two_stacks_never_share_a_data_directory(tmp_path: Path) -> None:
+    with running_bunri(tmp_path / "data") as up:
+        done = run_bunri("up", "--data-dir", str(tmp_path / "data"))
+        assert done.returncode == 2
+        assert is_up(f"{up.api}/readyz")
+
+
+def test_a_demo_meets_no_job_of_a_stack_that_redis_url_names(tmp_path: Path) -> None:
+    """Each on a Redis of its own, whatever the environment says."""
+    with running_bunri(tmp_path / "data") as up:
+        config = (tmp_path / "data/redis/redis.conf").read_text()
+        settings = dict(line.split(" ", 1) for line in config.splitlines())
+        theirs = f"redis://:{settings['requirepass']}@127.0.0.1:{settings['port']}/0"
+        done = run_bunri("scan", "--json", "samples/glass-1.jpg", env={"REDIS_URL": theirs, "BROKER_URL": theirs})
+        assert done.returncode == 0, done.stderr
+        metrics = httpx.get(f"{up.api}/metrics", trust_env=False).text
+        assert 'bunri_jobs_finished_total{code="",status="completed"}' not in metrics
+
+
 def test_a_restart_loses_no_job(tmp_path: Path, origin: ImageServer, samples: Path) -> None:
     """One job was running, its worker stopped and with it Redis; it goes on after the next start."""
     url = origin.on("/glass.jpg", silence()) + f"?signature={SECRET}"

@@ -1,4 +1,4 @@
-"""The ledger: what is true of each job. Every change of state is one atomic script in `lua/`.
+"""The ledger: what is true of each job. Each change of a job's state is one atomic script in `lua/`.
 
 Nothing else writes these keys. A key carries a TTL or is one of PERMANENT_KEYS, which hold ids of live jobs only,
 a bounded stream, and counters.
