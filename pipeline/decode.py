@@ -20,7 +20,7 @@ from pipeline.types import SourceImage
 
 ROOT = Path(__file__).parent.parent
 
-REFUSALS = {kind.spec.code: kind for kind in (SourceTooLarge, SourceCorruptImage, SourceUnsupportedMedia)}
+REFUSALS = {kind.spec.code: kind for kind in (SourceTooLarge, SourceCorruptImage, SourceUnsupportedMedia, Internal)}
 
 START_SECONDS = 30.0
 STREAM_LIMIT = 1024 * 1024
@@ -43,7 +43,10 @@ class ImageDecoder:
         self._is_closed = False
 
     async def prepare(self, data: bytes) -> SourceImage:
-        """A small, upright JPEG without metadata. Raises `source.*` errors, or Internal if decoding stalls."""
+        """A small, upright JPEG without metadata.
+
+        Raises `source.*` errors, or Internal if decoding stalls or a decoder cannot be loaded.
+        """
         async with self._slots:
             process = await self._take()
             try:
@@ -55,8 +58,8 @@ class ImageDecoder:
             except (OSError, EOFError) as error:
                 code = await self._end(process)
                 raise (Internal("the decoder was closed") if self._is_closed else _death(code)) from error
-            except asyncio.CancelledError:
-                self._end(process)  # Its answer would be taken for the next job's.
+            except BaseException:  # Cancelled, or an answer that is none: what comes next on the socket is anybody's.
+                self._end(process)
                 raise
             self._idle.append(process)
         if answer["code"] is not None:
@@ -162,6 +165,7 @@ def _arguments(settings: PipelineSettings) -> str:
         long_side=settings.image_long_side,
         max_pixels=settings.image_max_pixels,
         max_pixels_other=settings.image_max_pixels_other,
+        heic=settings.image_heic,
     )
     return json.dumps(
         {

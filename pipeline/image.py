@@ -1,7 +1,7 @@
-"""Image bytes → a small, upright, clean JPEG. The only user of Pillow.
+"""Image bytes → a small, upright, clean JPEG. The only user of Pillow and of pillow-heif.
 
 `python -m pipeline.image` is the decode process that `pipeline.decode` starts and kills: it must stay cheap to
-import, so nothing heavier than Pillow is imported here.
+import, so nothing heavier than Pillow is imported here. The first HEIC imports pillow-heif.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import AvifImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from pipeline.errors import PipelineError, SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
-from pipeline.media import Kind, clean_jpeg, clean_png, sniff, webp_size
+from pipeline.errors import Internal, PipelineError, SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
+from pipeline.media import Kind, clean_jpeg, clean_png, first_heic, heic_size, sniff, webp_size
 
 if TYPE_CHECKING:
     from numpy import uint8
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PLUGINS = (AvifImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 """Imported for what they register; otherwise the first WebP or AVIF makes Pillow import all its plugins."""
+
+BY_PILLOW = tuple(kind for kind in Kind if kind is not Kind.HEIC)
+"""The kinds that Pillow itself opens."""
 
 MAX_SCALE = 1.5
 """Accepted beyond the target: with the four DCT scales, half of all sizes would need a resize otherwise."""
@@ -51,11 +54,12 @@ TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Target for the long side and the most pixels, for JPEG and for formats that decode whole."""
+    """Target for the long side; the most pixels, for JPEG and for formats that decode whole; whether HEIC is taken."""
 
     long_side: int
     max_pixels: int
     max_pixels_other: int
+    heic: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,13 @@ def prepare(data: bytes, bounds: Bounds) -> Prepared:
     """Blocks for as long as the image takes: bounded by pixels only, so run it where it can be killed."""
     kind = sniff(data)
     if kind is None:
-        raise SourceUnsupportedMedia("not a JPEG, PNG, WebP, GIF or AVIF") if data else SourceCorruptImage("no bytes")
+        raise SourceUnsupportedMedia("not an image of ours") if data else SourceCorruptImage("no bytes")
+    if kind is Kind.HEIC and not bounds.heic:
+        raise SourceUnsupportedMedia("HEIC is switched off")
     try:
-        return _prepare_jpeg(data, bounds) if kind is Kind.JPEG else _prepare_other(data, kind, bounds)
+        if kind is Kind.JPEG:
+            return _prepare_jpeg(data, bounds)
+        return _prepare_heic(data, bounds) if kind is Kind.HEIC else _prepare_other(data, kind, bounds)
     except (PipelineError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -86,7 +94,7 @@ def to_rgb(data: bytes, side: int) -> "NDArray[uint8]":
     """A checked image as (side, side, 3), squashed to a square with bilinear filtering: the local model's eye."""
     import numpy as np  # noqa: PLC0415 - the decode process must not load it
 
-    with Image.open(io.BytesIO(data), formats=tuple(Kind)) as image:
+    with Image.open(io.BytesIO(data), formats=BY_PILLOW) as image:
         image.draft("RGB", (side, side))
         square = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(square)
@@ -118,6 +126,35 @@ def _prepare_other(data: bytes, kind: Kind, bounds: Bounds) -> Prepared:
     image.load()
     orientation = _orientation(image.info.get("exif", b""))
     return _encode(_bounded(_opaque(image), bounds), orientation)
+
+
+def _prepare_heic(data: bytes, bounds: Bounds) -> Prepared:
+    """The primary picture. libheif has turned it already; by the standard its EXIF does not count."""
+    data = first_heic(data)
+    if size := heic_size(data):
+        _judge(size, bounds.max_pixels_other)
+    try:
+        import pillow_heif  # noqa: PLC0415 - costs 30 MB of address space and 50 ms, which few need
+    except ImportError as error:
+        raise Internal(f"pillow-heif cannot be loaded: {error}") from error
+    options = pillow_heif.options
+    options.DECODE_THREADS = 0  # libheif's own are none then; libde265 has one worker.
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    try:
+        file = pillow_heif.open_heif(data)
+        if 0 in file.size:
+            raise SourceCorruptImage("HEIF: a picture without a size: libheif would decode any number of pixels")
+        image = file.to_pillow()
+    except RuntimeError as error:
+        if _is_out_of_memory(str(error)):
+            raise MemoryError from error
+        raise
+    return _encode(_bounded(_opaque(image), bounds), orientation=1)
+
+
+def _is_out_of_memory(text: str) -> bool:
+    """By libheif's words, its only sign. A part larger than its own header says is none: the file is broken."""
+    return text.startswith(("Out of memory", "Memory allocation error")) and "Security limit" not in text
 
 
 def _judge(size: tuple[int, int], max_pixels: int) -> None:

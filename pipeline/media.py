@@ -12,13 +12,14 @@ from pipeline.errors import SourceTooLarge
 
 
 class Kind(StrEnum):
-    """The accepted kinds, by Pillow's names for them."""
+    """The accepted kinds, by Pillow's names for them; HEIC by pillow-heif's."""
 
     JPEG = "JPEG"
     PNG = "PNG"
     WEBP = "WEBP"
     GIF = "GIF"
     AVIF = "AVIF"
+    HEIC = "HEIF"
 
 
 MAX_SCANS = 100
@@ -26,7 +27,14 @@ MAX_SCANS = 100
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_BRANDS = frozenset({b"avif", b"avis"})
+_AVIF = frozenset({b"avif", b"avis"})
+_HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+_HEIF = frozenset({b"mif1", b"msf1"})
+"""Brands of the container, whatever is in it: AV1, JPEG and uncompressed pixels too."""
+
+_HEVC = b"hvcC"
+"""The box that configures an HEVC decoder; without one there is nothing for it to decode."""
+
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0x01
@@ -59,8 +67,8 @@ def sniff(data: bytes) -> Kind | None:
         return Kind.GIF
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return Kind.WEBP
-    if data[4:8] == b"ftyp" and _BRANDS & set(_brands(data)):
-        return Kind.AVIF
+    if data[4:8] == b"ftyp":
+        return _sniff_iso(data)
     return None
 
 
@@ -136,8 +144,59 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def heic_size(data: bytes) -> tuple[int, int] | None:
+    """The largest of all pictures in the file: the one that is shown may be a crop of it, or made of it."""
+    sizes = (
+        (int.from_bytes(data[start + 4 : start + 8]), int.from_bytes(data[start + 8 : start + 12]))
+        for start in _find(data, (b"meta", b"iprp", b"ipco", b"ispe"), 0, len(data))
+    )
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+def first_heic(data: bytes) -> bytes:
+    """Up to where a second file begins: libheif would take that one's directory for the first one's."""
+    seen: set[bytes] = set()
+    for name, start, _, _ in _boxes(data, 0, len(data)):
+        if name in seen:
+            return data[:start]
+        if name in {b"ftyp", b"meta"}:
+            seen.add(name)
+    return data
+
+
+def _find(data: bytes, path: tuple[bytes, ...], start: int, end: int) -> Iterator[int]:
+    """Where the bodies of the ISO media boxes at this path begin."""
+    for name, _, body, stop in _boxes(data, start, end):
+        if name == path[0] and len(path) == 1:
+            yield body
+        elif name == path[0]:
+            yield from _find(data, path[1:], body + 4 if name == b"meta" else body, stop)
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, start, start of the body, and end of each ISO media box from `start` to `end`."""
+    while start + 8 <= end:
+        size, body = int.from_bytes(data[start : start + 4]), start + 8
+        if size == 1:
+            size, body = int.from_bytes(data[body : body + 8]), body + 8
+        stop = min(start + size, end) if size else end
+        if stop < body:
+            return
+        yield data[start + 4 : start + 8], start, body, stop
+        start = stop
+
+
 def _little(data: bytes) -> int:
     return int.from_bytes(data, "little")
+
+
+def _sniff_iso(data: bytes) -> Kind | None:
+    brands = set(_brands(data))
+    if _AVIF & brands:
+        return Kind.AVIF
+    if _HEIC & brands or (_HEIF & brands and _HEVC in data):
+        return Kind.HEIC
+    return None
 
 
 def _brands(data: bytes) -> list[bytes]:

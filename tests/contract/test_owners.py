@@ -14,6 +14,7 @@ OWNERS = {
     "httpx2": {"pipeline/model/openai.py"},
     "onnxruntime": {"pipeline/model/local.py"},
     "boto3": {"pipeline/storage.py"},
+    "pillow_heif": {"pipeline/image.py"},
     "botocore": {"pipeline/storage.py"},
     "PIL": {"pipeline/image.py"},
     "aiohttp": {"pipeline/fetch.py", "pipeline/model/openai.py"},

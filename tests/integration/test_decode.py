@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -53,6 +54,18 @@ def burner() -> bytes:
     out = io.BytesIO()
     Image.new("RGBA", (5000, 4900)).save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    pillow_heif.from_pillow(image).save(out, **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def heavy_heic() -> bytes:
+    """A few kB that take a fifth of a second and 250 MB to decode."""
+    return heic(Image.new("RGB", (4900, 5000), "red"))
 
 
 def pids(decoder: ImageDecoder) -> list[int]:
@@ -195,6 +208,92 @@ async def test_an_image_that_needs_too_much_memory_is_refused_and_the_process_li
 
 async def test_the_same_image_passes_with_more_memory_and_time(open_decoder: Open, burner: bytes) -> None:
     assert (await open_decoder().prepare(burner)).width == 1024
+
+
+async def test_a_phones_heic_comes_back_upright_and_clean(open_decoder: Open) -> None:
+    stored = Image.new("RGB", (80, 120), "red")  # Lies on its side.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[2] = (37.0, 33.0, 59.4)
+    data = heic(stored, exif=exif.tobytes())
+    assert b"Exif" in data
+    image = await open_decoder().prepare(data)
+    assert (image.media_type, image.width, image.height) == ("image/jpeg", 120, 80)
+    assert len(Image.open(io.BytesIO(image.data)).getexif()) == 0
+
+
+async def test_a_decoder_that_is_not_installed_is_our_fault_and_the_process_lives_on(
+    open_decoder: Open, photo: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pipeline").symlink_to(ROOT / "pipeline")
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError('no such library')")
+    monkeypatch.setattr("pipeline.decode.ROOT", tmp_path)
+    decoder = open_decoder()
+    await decoder.prepare(photo)
+    before = pids(decoder)
+    assert await refusal(decoder.prepare(heic(Image.new("RGB", (120, 80), "red")))) is Internal
+    assert (await decoder.prepare(photo)).width == 288
+    assert pids(decoder) == before
+
+
+async def test_the_setting_switches_heic_off(open_decoder: Open, photo: bytes) -> None:
+    decoder = open_decoder(image_heic=False)
+    data = heic(Image.new("RGB", (120, 80), "red"))
+    assert await refusal(decoder.prepare(data)) is SourceUnsupportedMedia
+    assert (await decoder.prepare(photo)).width == 288
+    assert (await open_decoder().prepare(data)).width == 120
+
+
+async def test_libheif_is_loaded_by_the_first_heic_and_in_the_decode_process_only(
+    open_decoder: Open, photo: bytes
+) -> None:
+    decoder = open_decoder()
+    await decoder.prepare(photo)
+    (pid,) = pids(decoder)
+    assert b"libheif" not in seen_by_others(pid, "maps")
+    await decoder.prepare(heic(Image.new("RGB", (120, 80), "red")))
+    assert pids(decoder) == [pid]
+    assert b"libheif" in seen_by_others(pid, "maps")
+
+
+async def test_a_broken_heic_is_refused_and_the_process_lives_on(open_decoder: Open, photo: bytes) -> None:
+    decoder = open_decoder()
+    data = heic(Image.effect_noise((120, 80), 90))
+    await decoder.prepare(data)
+    before = pids(decoder)
+    assert await refusal(decoder.prepare(data[: len(data) // 2])) is SourceCorruptImage
+    assert (await decoder.prepare(photo)).width == 288
+    assert pids(decoder) == before
+
+
+async def test_a_heic_of_too_many_pixels_is_refused_before_libheif_is_loaded(
+    open_decoder: Open, heavy_heic: bytes
+) -> None:
+    decoder = open_decoder(image_max_pixels_other=4900 * 5000 - 1)
+    assert await refusal(decoder.prepare(heavy_heic)) is SourceTooLarge
+    (pid,) = pids(decoder)
+    assert b"libheif" not in seen_by_others(pid, "maps")
+
+
+async def test_a_heic_that_burns_the_cpu_is_stopped(open_decoder: Open, photo: bytes, heavy_heic: bytes) -> None:
+    decoder = open_decoder(image_cpu_seconds=0.05)
+    assert await refusal(decoder.prepare(heavy_heic)) is SourceTooLarge
+    assert (await decoder.prepare(photo)).width == 288
+
+
+@pytest.mark.parametrize("mebibytes", [160, 220], ids=["libheif's", "Pillow's"])
+async def test_a_heic_that_needs_too_much_memory_is_refused_and_the_process_lives_on(
+    open_decoder: Open, photo: bytes, heavy_heic: bytes, mebibytes: int
+) -> None:
+    decoder = open_decoder(image_memory_bytes=mebibytes * 1024**2)
+    assert await refusal(decoder.prepare(heavy_heic)) is SourceTooLarge
+    before = pids(decoder)
+    assert (await decoder.prepare(photo)).width == 288
+    assert pids(decoder) == before
+
+
+async def test_the_same_heic_passes_with_more_memory_and_time(open_decoder: Open, heavy_heic: bytes) -> None:
+    assert (await open_decoder().prepare(heavy_heic)).height == 1024
 
 
 async def test_a_killed_process_fails_its_own_job_only(open_decoder: Open, photo: bytes) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.expiry import EXPIRED_STATUSES, expires_at, has_expired, http_date, is_expired_answer
+from pipeline.dates import http_date
+from pipeline.expiry import EXPIRED_STATUSES, expires_at, has_expired, is_expired_answer
 
 END = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 """When each URL below ends: epoch 1772366400, hexadecimal 69a42a40."""
@@ -29,26 +30,43 @@ def statement(end: object) -> dict[str, Any]:
 
 POLICY = policy({"Statement": [statement(1772366400)]})
 
+# Beside each case stands the page that describes its form. "Topic page": the words of the case are not on it, or we
+# could not see that they are; the case is then written after docs/intake.md's table. Nothing was recorded from a store.
 SIGNED = {
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     "S3 v4": "https://b.s3.ap-northeast-2.amazonaws.com/a.jpg?X-Amz-Algorithm=AWS4-HMAC-SHA256"
     "&X-Amz-Date=20260301T110000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature=0a",
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
     "S3 v2": "https://b.s3.amazonaws.com/a.jpg?AWSAccessKeyId=AKIA&Signature=a%2Bb%3D&Expires=1772366400",
+    # https://developers.cloudflare.com/r2/api/s3/presigned-urls/
     "R2": "https://x.r2.cloudflarestorage.com/b/a.jpg?X-Amz-Expires=86400&X-Amz-Date=20260228T120000Z&X-Amz-Signature=0",
+    # https://cloud.google.com/storage/docs/authentication/signatures
     "GCS v4": "https://storage.googleapis.com/b/a.jpg?X-Goog-Algorithm=GOOG4-RSA-SHA256"
     "&X-Goog-Date=20260301T115959Z&X-Goog-Expires=1&X-Goog-Signature=0a",
+    # https://cloud.google.com/storage/docs/access-control/signed-urls-v2
     "GCS v2": "https://storage.googleapis.com/b/a.jpg?GoogleAccessId=a%40b.iam&Expires=1772366400&Signature=x",
+    # https://learn.microsoft.com/en-us/rest/api/storageservices/create-service-sas
     "Azure SAS": "https://x.blob.core.windows.net/c/a.jpg?sv=2024-11-04&st=2026-02-01T00:00:00Z"
     "&se=2026-03-01T12%3A00%3A00Z&sr=b&sp=r&sig=a%2Bb",
+    # https://learn.microsoft.com/en-us/rest/api/storageservices/formatting-datetime-values, this one and the next
     "Azure SAS with an offset": "https://x.blob.core.windows.net/c/a.jpg?se=2026-03-01T21:00:00%2B09:00&sig=a",
     "Azure SAS to the minute": "https://x.blob.core.windows.net/c/a.jpg?se=2026-03-01T12:00Z&sig=a",
+    # https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
     "CloudFront, canned": "https://d1.cloudfront.net/a.jpg?Expires=1772366400&Signature=x&Key-Pair-Id=K1",
+    # https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-custom-policy.html
     "CloudFront, custom": f"https://d1.cloudfront.net/a.jpg?Policy={POLICY}&Signature=x&Key-Pair-Id=K1",
+    # https://www.alibabacloud.com/help/en/oss/support/0002-00000070
     "OSS v1": "https://b.oss-ap-northeast-2.aliyuncs.com/a.jpg?OSSAccessKeyId=L&Expires=1772366400&Signature=x",
+    # https://www.alibabacloud.com/help/en/oss/support/0002-00000235
     "OSS v4": "https://b.oss-ap-northeast-2.aliyuncs.com/a.jpg?x-oss-date=20260301T110000Z&x-oss-expires=3600",
+    # https://www.tencentcloud.com/document/product/436/7778, this one and the next
     "COS": "https://b.cos.ap-seoul.myqcloud.com/a.jpg?q-sign-algorithm=sha1&q-sign-time=1772360000;1772366400",
     "COS, encoded": "https://b.cos.ap-seoul.myqcloud.com/a.jpg?q-sign-time=1772360000%3B1772366400",
+    # No vendor's: the name that most home-made signatures took over from S3.
     "any other": "https://photos.example.com/a.jpg?expires=1772366400&token=x",
+    # Undocumented. Topic page: https://developers.facebook.com/docs/instagram-platform
     "Meta": "https://scontent.cdninstagram.com/v/a.jpg?stp=dst-jpg&oh=00_A&oe=69A42A40",
+    # https://docs.discord.com/developers/reference ("Signed Attachment CDN URLs")
     "Discord": "https://cdn.discordapp.com/attachments/1/2/a.jpg?ex=69a42a40&is=69a2db40&hm=0a",
 }
 
@@ -124,27 +142,31 @@ def test_the_end_of_all_dates_is_not_past(url: str) -> None:
     assert not has_expired(url, END)
 
 
-# The bodies below are written after the stores' documentation, not recorded from them.
+# The bodies below are written after the pages named beside them, not recorded from the stores.
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 EXPIRED = {
-    # S3 v4 and v2. MinIO and COS say the same.
+    # S3 v4 and v2. MinIO says the same, and COS: https://intl.cloud.tencent.com/document/product/436/10687
+    # Topic page: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     "S3": (
         403,
         XML + "<Error><Code>AccessDenied</Code><Message>Request has expired</Message><X-Amz-Expires>60</X-Amz-Expires>"
         "<Expires>2026-03-01T12:00:00Z</Expires><ServerTime>2026-03-01T13:00:00Z</ServerTime></Error>",
     ),
     # OSS: the same sentence with a dot, on lines of its own.
+    # https://www.alibabacloud.com/help/en/oss/support/0002-00000069
     "OSS": (
         403,
         XML + "<Error>\n  <Code>AccessDenied</Code>\n  <Message>Request has expired.</Message>\n"
         "  <HostId>b.oss-ap-northeast-2.aliyuncs.com</HostId>\n</Error>",
     ),
     # S3, signed with session credentials that ended before the URL did.
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (ExpiredToken), and for when this happens
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
     "S3 with session credentials": (
         400,
         XML + "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
     ),
-    # GCS, v4 and v2.
+    # GCS, v4 and v2. Topic page: https://cloud.google.com/storage/docs/xml-api/reference-status
     "GCS": (
         400,
         XML + "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message><Details>The provided token has "
@@ -152,13 +174,15 @@ EXPIRED = {
     ),
     # GCS, if a proxy in between lost the code.
     "GCS, details only": (400, "<Details>Request signature expired at: 2026-03-01T12:00:00+00:00</Details>"),
-    # R2.
+    # R2. Its table says 400; 403 was reported, so both count. https://developers.cloudflare.com/r2/api/error-codes
     "R2": (
         403,
         XML + "<Error><Code>ExpiredRequest</Code><Message>Request has expired. Please sign again.</Message></Error>",
     ),
     "R2 with 400": (400, "<Error><Code> ExpiredRequest </Code></Error>"),
-    # Azure Blob: an end in the past.
+    # Azure Blob: an end in the past. The code: https://learn.microsoft.com/en-us/rest/api/storageservices/common-rest-api-error-codes
+    # The sentence, for a start in the future: https://learn.microsoft.com/en-us/archive/blogs/kwill/
+    # http-403-server-failed-to-authenticate-the-request-when-using-shared-access-signatures
     "Azure": (
         403,
         "\ufeff" + XML + "<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the request."
@@ -166,12 +190,13 @@ EXPIRED = {
         "Start [Sun, 01 Feb 2026 00:00:00 GMT] - Expiry [Sun, 01 Mar 2026 11:59:59 GMT] - "
         "Current [Sun, 01 Mar 2026 12:00:00 GMT]</AuthenticationErrorDetail></Error>",
     ),
-    # Meta's CDN: plain text.
+    # Meta's CDN: plain text, documented nowhere. Topic page: https://developers.facebook.com/docs/instagram-platform
     "Meta": (403, "URL signature expired"),
 }
 
 DENIED = {
-    # S3, MinIO, COS, OSS: the same code without the sentence.
+    # S3, MinIO, COS, OSS: the same code without the sentence. These five:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     "S3": (403, XML + "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
     "S3, wrong key": (
         403,
@@ -181,12 +206,16 @@ DENIED = {
     "S3, unknown key": (403, XML + "<Error><Code>InvalidAccessKeyId</Code></Error>"),
     "S3, no such object": (404, XML + "<Error><Code>NoSuchKey</Code><Key>ExpiredToken/a.jpg</Key></Error>"),
     "S3, clocks apart": (403, XML + "<Error><Code>RequestTimeTooSkewed</Code></Error>"),
+    # https://cloud.google.com/storage/docs/xml-api/reference-status
     "GCS": (403, XML + "<Error><Code>AccessDenied</Code><Message>Access denied.</Message></Error>"),
-    # GCS's JSON API.
+    # GCS's JSON API: https://cloud.google.com/storage/docs/json_api/v1/status-codes
     "GCS, JSON": (401, json.dumps({"error": {"code": 401, "message": "Anonymous caller does not have access."}})),
+    # https://developers.cloudflare.com/r2/api/error-codes
     "R2": (403, XML + "<Error><Code>Unauthorized</Code><Message>Unauthorized</Message></Error>"),
-    # CloudFront says the same for forbidden and expired; only its URL tells.
+    # CloudFront says the same for forbidden and expired; only its URL tells. Topic page:
+    # https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/http-403-permission-denied.html
     "CloudFront": (403, XML + "<Error><Code>AccessDenied</Code><Message>Access denied</Message></Error>"),
+    # https://learn.microsoft.com/en-us/rest/api/storageservices/common-rest-api-error-codes
     "Azure, wrong signature": (
         403,
         XML + "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Signature did not match."

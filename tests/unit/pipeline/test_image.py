@@ -2,16 +2,19 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
-from pipeline.errors import PipelineError, SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
+from pipeline.errors import Internal, PipelineError, SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
 from pipeline.image import MAX_SCALE, PASSED_BYTES, Bounds, Prepared, prepare, to_rgb
 from pipeline.media import MAX_SCANS, PNG_SIGNATURE, Kind
 from pipeline.settings import PipelineSettings
@@ -28,7 +31,19 @@ Colour = tuple[int, int, int]
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     out = io.BytesIO()
-    image.save(out, kind, **options)
+    if kind == Kind.HEIC:
+        if isinstance(options.get("exif"), Image.Exif):
+            options["exif"] = options["exif"].tobytes()  # The turn is taken from bytes only.
+        pillow_heif.from_pillow(image).save(out, **options)
+    else:
+        image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def heic_of(mode: str, *values: int) -> bytes:
+    """A HEIC of 10 bits, one colour all over, given in 16 bits."""
+    out = io.BytesIO()
+    pillow_heif.encode(mode, (16, 16), struct.pack(f"<{len(values)}H", *values) * 256, out)
     return out.getvalue()
 
 
@@ -136,7 +151,7 @@ PRETENDERS = {
     "text": b"this is a photo, believe me",
     "a web page": b"<!DOCTYPE html><html></html>",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-    "HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200),
+    "HEIF of something else": b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1miaf" + bytes(200),
     "BMP": encoded(PHOTO, "BMP"),
     "TIFF": encoded(PHOTO, "TIFF"),
     "ICO": encoded(PHOTO, "ICO"),
@@ -161,11 +176,14 @@ def test_other_files_are_unsupported_even_if_pillow_could_read_them(data: bytes)
         b"GIF89a",
         b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0",
         b"\0\0\0\x18ftypavif\0\0\0\0mif1avif",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        b"\0\0\0\x18ftyphevc\0\0\0\0msf1hevc\0\0\0\x08moov",
         png(4, 4, 8, 0),
         png(0, 4, 8, 0, row=b"abcd"),
     ],
-    ids=["empty", "JPEG", "empty JPEG", "PNG", "PNG text", "GIF", "WebP", "AVIF", "PNG no pixels", "PNG no width"],
-)
+    ids=["empty", "JPEG", "empty JPEG", "PNG", "PNG text", "GIF", "WebP", "AVIF", "HEIC", "HEIC no still picture",
+         "PNG no pixels", "PNG no width"],
+)  # fmt: skip
 def test_a_file_that_only_begins_like_an_image_is_corrupt(data: bytes) -> None:
     assert refusal(data) is SourceCorruptImage
 
@@ -197,8 +215,15 @@ def test_what_is_appended_to_a_file_does_not_matter(kind: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
     ("kind", "size"),
-    [("JPEG", (120, 80)), ("JPEG", (3000, 2000)), ("PNG", (120, 80)), ("WEBP", (120, 80)), ("AVIF", (120, 80))],
-    ids=["JPEG", "large JPEG", "PNG", "WebP", "AVIF"],
+    [
+        ("JPEG", (120, 80)),
+        ("JPEG", (3000, 2000)),
+        ("PNG", (120, 80)),
+        ("WEBP", (120, 80)),
+        ("AVIF", (120, 80)),
+        ("HEIF", (120, 80)),
+    ],
+    ids=["JPEG", "large JPEG", "PNG", "WebP", "AVIF", "HEIC"],
 )
 def test_the_picture_stands_upright(kind: str, size: tuple[int, int], orientation: int) -> None:
     data = encoded(as_stored(signpost(size), orientation), kind, exif=exif(orientation=orientation))
@@ -210,6 +235,33 @@ def test_the_picture_stands_upright(kind: str, size: tuple[int, int], orientatio
     assert is_like(colour(prepared, 0.9, 0.9), WHITE)
 
 
+def test_a_heic_that_is_turned_twice_over_is_turned_once() -> None:
+    """Phones write the turn into the container and into EXIF."""
+    data = encoded(as_stored(signpost((120, 80)), 6), "HEIF", exif=exif(orientation=6))
+    assert b"irot" in data
+    assert orientation_of(data) == 6
+    prepared = prepare(data, BOUNDS)
+    assert (prepared.width, prepared.height) == (120, 80)
+    assert is_like(colour(prepared, 0.1, 0.1), RED)
+
+
+def test_a_heic_that_only_its_exif_turns_is_not_turned() -> None:
+    """The standard says so: ISO/IEC 23008-12, annex A."""
+    upright = encoded(PHOTO, "HEIF", exif=exif(orientation=1))
+    tag = struct.pack(">HHIH", ORIENTATION, 3, 1, 1)
+    assert upright.count(tag) == 1
+    data = upright.replace(tag, struct.pack(">HHIH", ORIENTATION, 3, 1, 6))
+    assert orientation_of(data) == 6
+    assert prepare(data, BOUNDS) == prepare(upright, BOUNDS)
+
+
+def orientation_of(heic: bytes) -> int:
+    """What the file's EXIF says."""
+    block = Image.Exif()
+    block.load(pillow_heif.open_heif(heic).info["exif"])
+    return int(block[ORIENTATION])
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_an_orientation_that_does_not_exist_turns_nothing(kind: str, orientation: int) -> None:
@@ -219,7 +271,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(kind: str, orientation
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0not a TIFF at all", b"Exif\0\0II*\0\xff\xff\xff\xff"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
 def test_a_broken_exif_block_is_no_reason_to_refuse_a_photo(kind: str, block: bytes) -> None:
     prepared = prepare(encoded(PHOTO, kind, exif=block), BOUNDS)
     assert is_like(colour(prepared, 0.1, 0.1), RED)
@@ -230,6 +282,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "PNG": {},
     "WEBP": {"xmp": SECRET},
     "AVIF": {"xmp": SECRET},
+    "HEIF": {"xmp": SECRET},
 }
 
 
@@ -298,7 +351,91 @@ def test_each_way_to_write_colour_in_a_png_is_read(data: bytes, seen: Colour) ->
     assert is_like(colour(prepare(data, BOUNDS), 0, 0), seen)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF"])
+HEICS: dict[str, tuple[bytes, Colour]] = {
+    "grey": (encoded(Image.new("L", (16, 16), 90), "HEIF"), (90, 90, 90)),
+    "half-transparent black": (encoded(Image.new("RGBA", (16, 16), (0, 0, 0, 128)), "HEIF"), (127, 127, 127)),
+    "10 bits of colour": (heic_of("RGB;16", 56000, 8000, 8000), (218, 31, 31)),
+    "10 bits of colour and alpha": (heic_of("RGBA;16", 0, 0, 0, 0), WHITE),
+    "10 bits of grey": (heic_of("L;16", 40000), (156, 156, 156)),
+    "10 bits of grey and alpha": (heic_of("LA;16", 0, 32768), (127, 127, 127)),
+    "tiles": (encoded(Image.new("RGB", (300, 200), RED), "HEIF", tile_size=128), RED),
+    "with a thumbnail": (encoded(Image.new("RGB", (300, 200), RED), "HEIF", thumbnails=[64]), RED),
+    "all chroma": (encoded(Image.new("RGB", (16, 16), RED), "HEIF", chroma=444), RED),
+}
+
+
+@pytest.mark.parametrize(("data", "seen"), HEICS.values(), ids=HEICS.keys())
+def test_each_way_to_write_colour_in_a_heic_is_read(data: bytes, seen: Colour) -> None:
+    assert is_like(colour(prepare(data, BOUNDS)), seen)
+
+
+@pytest.mark.parametrize("primary", [0, 1, 2])
+def test_the_primary_picture_of_a_heic_of_several_is_taken(primary: int) -> None:
+    colours, out = (RED, WHITE, BLUE), io.BytesIO()
+    album = pillow_heif.from_pillow(Image.new("RGB", (64, 48), colours[0]))
+    for each in colours[1:]:
+        album.add_from_pillow(Image.new("RGB", (64, 48), each))
+    album.save(out, primary_index=primary)
+    assert is_like(colour(prepare(out.getvalue(), BOUNDS)), colours[primary])
+
+
+def test_a_heif_without_a_brand_of_its_codec_is_read() -> None:
+    data = encoded(PHOTO, "HEIF")
+    general = data[:8] + b"mif1" + data[12:28].replace(b"heic", b"mif1") + data[28:]
+    assert b"heic" not in general
+    assert prepare(general, BOUNDS) == prepare(data, BOUNDS)
+
+
+def test_a_heic_is_unsupported_where_it_is_switched_off() -> None:
+    data = encoded(PHOTO, "HEIF")
+    off = Bounds(long_side=1024, max_pixels=50_000_000, max_pixels_other=25_000_000, heic=False)
+    assert refusal(data, off) is SourceUnsupportedMedia
+    assert prepare(encoded(PHOTO, "AVIF"), off).width == 120
+
+
+def test_a_heic_whose_picture_names_no_size_is_corrupt() -> None:
+    """Libheif would decode it, whatever its size."""
+    data = encoded(PHOTO, "HEIF")
+    assert refusal(data.replace(b"ispe", b"free")) is SourceCorruptImage
+
+
+def test_a_heic_of_more_pixels_than_it_says_is_corrupt() -> None:
+    """Libheif's own check, before the pixels are decoded."""
+    data = encoded(Image.new("RGB", (1000, 800)), "HEIF")
+    lying = data.replace(struct.pack(">II", 1000, 800), struct.pack(">II", 10, 8))
+    assert lying != data
+    assert refusal(lying) is SourceCorruptImage
+
+
+def test_heic_is_decoded_without_threads_and_parts_of_no_use() -> None:
+    prepare(encoded(PHOTO, "HEIF"), BOUNDS)
+    options = pillow_heif.options
+    assert options.DECODE_THREADS == 0
+    assert (options.THUMBNAILS, options.DEPTH_IMAGES, options.AUX_IMAGES) == (False, False, False)
+
+
+def test_pillow_heif_is_loaded_by_the_first_heic_only(tmp_path: Path) -> None:
+    """The local model imports this module too, and never needs it."""
+    (tmp_path / "a.avif").write_bytes(encoded(PHOTO, "AVIF"))
+    (tmp_path / "a.heic").write_bytes(encoded(PHOTO, "HEIF"))
+    script = (
+        "import pathlib, sys; from pipeline.image import Bounds, prepare\n"
+        "for name in sys.argv[1:]:\n"
+        "    prepare(pathlib.Path(name).read_bytes(), Bounds(1024, 10**6, 10**6))\n"
+        "    print('pillow_heif' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.avif"), str(tmp_path / "a.heic")]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_heic_that_cannot_be_decoded_here_is_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert refusal(encoded(PHOTO, "HEIF")) is Internal
+    assert prepare(encoded(PHOTO, "AVIF"), BOUNDS).width == 120
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF", "HEIF"])
 def test_what_is_transparent_is_white(kind: str) -> None:
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((*RED, 255), (0, 0, 32, 64))
@@ -338,6 +475,13 @@ def gif_header(width: int, height: int) -> bytes:
     return b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0" + frame
 
 
+def heic_header(width: int, height: int) -> bytes:
+    data = b"\0\0\0\0" + struct.pack(">II", width, height)
+    for name, rest in ((b"ispe", b""), (b"ipco", b""), (b"iprp", b""), (b"meta", bytes(4))):
+        data = struct.pack(">I", len(rest + data) + 8) + name + rest + data
+    return b"\0\0\0\x14ftypheic\0\0\0\0mif1" + data
+
+
 HEADERS = {
     "JPEG": jpeg_header(8000, 6251),
     "JPEG that Pillow calls a bomb": jpeg_header(60_000, 60_000),
@@ -347,6 +491,8 @@ HEADERS = {
     "WebP of the largest canvas": webp_header(2**24, 2**24),
     "GIF": gif_header(5001, 5000),
     "GIF of the largest screen": gif_header(65535, 65535),
+    "HEIC": heic_header(5001, 5000),
+    "HEIC of the largest size": heic_header(2**32 - 1, 2**32 - 1),
 }
 
 
@@ -358,8 +504,14 @@ def test_too_many_pixels_are_refused_by_the_header_alone(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [jpeg_header(8000, 6250), png(5000, 5000, 8, 2), gif_header(5000, 5000), webp_header(5000, 5000)],
-    ids=["JPEG", "PNG", "GIF", "WebP"],
+    [
+        jpeg_header(8000, 6250),
+        png(5000, 5000, 8, 2),
+        gif_header(5000, 5000),
+        webp_header(5000, 5000),
+        heic_header(5000, 5000),
+    ],
+    ids=["JPEG", "PNG", "GIF", "WebP", "HEIC"],
 )
 def test_as_many_pixels_as_allowed_are_tried(data: bytes) -> None:
     assert refusal(data) is SourceCorruptImage
@@ -370,8 +522,10 @@ def test_each_kind_has_its_cap(kind: str) -> None:
     data = encoded(PHOTO, kind)
     pixels = 120 * 80
     cap, other = ("max_pixels", "max_pixels_other") if kind == "JPEG" else ("max_pixels_other", "max_pixels")
-    assert refusal(data, Bounds(**{"long_side": 256, cap: pixels - 1, other: 10**9})) is SourceTooLarge
-    assert prepare(data, Bounds(**{"long_side": 256, cap: pixels, other: 1})).width == 120
+    tight: dict[str, Any] = {"long_side": 256, cap: pixels - 1, other: 10**9}
+    wide: dict[str, Any] = {"long_side": 256, cap: pixels, other: 1}
+    assert refusal(data, Bounds(**tight)) is SourceTooLarge
+    assert prepare(data, Bounds(**wide)).width == 120
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])

@@ -5,13 +5,24 @@ import struct
 import zlib
 from typing import Any
 
+import pillow_heif
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from pipeline.errors import SourceTooLarge
-from pipeline.media import MAX_SCANS, PNG_SIGNATURE, Kind, clean_jpeg, clean_png, sniff, webp_size
+from pipeline.media import (
+    MAX_SCANS,
+    PNG_SIGNATURE,
+    Kind,
+    clean_jpeg,
+    clean_png,
+    first_heic,
+    heic_size,
+    sniff,
+    webp_size,
+)
 
 PICTURE = Image.radial_gradient("L").resize((40, 24)).convert("RGB")
 SECRET = b"37.5665N 126.9780E"
@@ -19,7 +30,10 @@ SECRET = b"37.5665N 126.9780E"
 
 def encoded(kind: Kind, image: Image.Image = PICTURE, **options: Any) -> bytes:
     out = io.BytesIO()
-    image.save(out, kind, **options)
+    if kind is Kind.HEIC:
+        pillow_heif.from_pillow(image).save(out, **options)
+    else:
+        image.save(out, kind, **options)
     return out.getvalue()
 
 
@@ -29,6 +43,20 @@ def segment(code: int, body: bytes) -> bytes:
 
 def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def box(name: bytes, *parts: bytes) -> bytes:
+    return struct.pack(">I", sum(map(len, parts)) + 8) + name + b"".join(parts)
+
+
+def brands(major: bytes, *compatible: bytes) -> bytes:
+    return box(b"ftyp", major, bytes(4), *compatible)
+
+
+def sizes(*pictures: tuple[int, int]) -> bytes:
+    """The directory of an ISO media file that holds pictures of these sizes."""
+    properties = [box(b"ispe", bytes(4), struct.pack(">II", *picture)) for picture in pictures]
+    return box(b"meta", bytes(4), box(b"hdlr"), box(b"iprp", box(b"ipco", box(b"pixi"), *properties)))
 
 
 def with_scans(count: int) -> bytes:
@@ -44,6 +72,8 @@ def pixels(data: bytes) -> bytes:
 
 JPEG = encoded(Kind.JPEG)
 PNG = encoded(Kind.PNG)
+HEIC = encoded(Kind.HEIC)
+HEVC = box(b"meta", bytes(4), box(b"hvcC"))
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -55,6 +85,31 @@ def test_an_animated_avif_is_an_avif() -> None:
     assert sniff(encoded(Kind.AVIF, save_all=True, append_images=[PICTURE.rotate(180)])) is Kind.AVIF
 
 
+BRANDS = {
+    "heic": (brands(b"heic", b"mif1"), Kind.HEIC),
+    "heix": (brands(b"heix"), Kind.HEIC),
+    "heim": (brands(b"heim"), Kind.HEIC),
+    "heis": (brands(b"heis"), Kind.HEIC),
+    "hevc": (brands(b"hevc", b"msf1"), Kind.HEIC),
+    "hevx": (brands(b"hevx"), Kind.HEIC),
+    "heic among the compatible": (brands(b"mif1", b"miaf", b"heic"), Kind.HEIC),
+    "mif1 with HEVC in it": (brands(b"mif1", b"miaf") + HEVC, Kind.HEIC),
+    "msf1 with HEVC in it": (brands(b"msf1") + HEVC, Kind.HEIC),
+    "mif1 with something else in it": (brands(b"mif1", b"miaf") + box(b"meta", bytes(4), box(b"jpgC")), None),
+    "msf1 with something else in it": (brands(b"msf1") + box(b"moov"), None),
+    "a video with HEVC in it": (brands(b"mp42", b"isom") + HEVC, None),
+    "avif": (brands(b"avif", b"mif1"), Kind.AVIF),
+    "avis": (brands(b"avis", b"avif", b"msf1"), Kind.AVIF),
+    "avif among the compatible": (brands(b"mif1", b"miaf", b"avif") + HEVC, Kind.AVIF),
+    "avif that claims to be HEIC too": (brands(b"avif", b"heic"), Kind.AVIF),
+}
+
+
+@pytest.mark.parametrize(("data", "kind"), BRANDS.values(), ids=BRANDS.keys())
+def test_an_iso_media_file_is_known_by_its_brands_and_codec(data: bytes, kind: Kind | None) -> None:
+    assert sniff(data) is kind
+
+
 PRETENDERS = {
     "nothing": b"",
     "text": b"this is a photo, believe me",
@@ -63,10 +118,9 @@ PRETENDERS = {
     "PDF": b"%PDF-1.7\n",
     "TIFF": b"II*\x00" + bytes(20),
     "BMP": b"BM" + bytes(60),
-    "HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
     "video": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00isommp42",
     "sound": b"RIFF\x24\x00\x00\x00WAVEfmt ",
-    "a box that ends before its brand": b"\x00\x00\x00\x10ftypheic\x00\x00\x00\x00avif",
+    "a box that ends before its brand": b"\x00\x00\x00\x10ftypmp42\x00\x00\x00\x00avif",
     "JPEG's first two bytes": b"\xff\xd8",
     "a photo after a blank line": b"\n" + JPEG,
 }
@@ -168,6 +222,42 @@ def test_a_webp_of_another_make_has_no_size_to_be_read() -> None:
     assert webp_size(b"RIFF\0\0\0\0WEBPALPH" + bytes(20)) is None
 
 
+@pytest.mark.parametrize(
+    ("size", "stored"), [((64, 64), (64, 64)), ((120, 80), (120, 80)), ((1000, 3), (1000, 64)), ((3, 1000), (64, 1000))]
+)
+def test_a_heics_size_is_in_its_directory_as_it_is_stored(size: tuple[int, int], stored: tuple[int, int]) -> None:
+    data = encoded(Kind.HEIC, PICTURE.resize(size))
+    assert heic_size(data[: data.index(b"mdat")]) == stored
+
+
+def test_a_heic_is_as_large_as_the_largest_of_its_pictures() -> None:
+    assert heic_size(brands(b"heic") + sizes((64, 48), (4000, 3000), (320, 240))) == (4000, 3000)
+
+
+def test_a_box_may_have_a_long_size_or_reach_to_the_end() -> None:
+    properties = sizes((40, 24))[8:]
+    long = struct.pack(">I4sQ", 1, b"meta", len(properties) + 16)
+    endless = struct.pack(">I4s", 0, b"meta")
+    assert heic_size(HEIC[:28] + long + properties) == (40, 24)
+    assert heic_size(HEIC[:28] + endless + properties) == (40, 24)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", brands(b"heic"), brands(b"heic") + sizes(), box(b"mdat", sizes((9, 9))), b"\0\0\0\7meta" + sizes((9, 9))],
+    ids=["nothing", "no directory", "no picture", "a directory among the pixels", "a box shorter than its head"],
+)
+def test_a_heic_that_names_no_size_has_none(data: bytes) -> None:
+    assert heic_size(data) is None
+
+
+@pytest.mark.parametrize("second", [HEIC, HEIC[28:]], ids=["a file", "a directory"])
+def test_what_follows_a_heic_is_left_out(second: bytes) -> None:
+    video = box(b"mpvd", SECRET)
+    assert first_heic(HEIC) == HEIC
+    assert first_heic(HEIC + video + second) == HEIC + video
+
+
 segments = st.builds(segment, st.integers(0, 255), st.binary(max_size=20)) | st.binary(max_size=20)
 chunks = st.builds(chunk, st.sampled_from([b"IHDR", b"IDAT", b"tEXt", b"IEND"]), st.binary(max_size=20)) | st.binary(
     max_size=20
@@ -188,6 +278,25 @@ def test_cleaning_a_png_twice_changes_nothing(parts: bytes) -> None:
     once = clean_png(PNG_SIGNATURE + parts)
     assert len(once) <= len(parts) + len(PNG_SIGNATURE)
     assert clean_png(once) == once
+
+
+boxes = st.recursive(
+    st.builds(box, st.sampled_from([b"ispe", b"hdlr", b"mdat", b"ftyp"]), st.binary(max_size=12)),
+    lambda inner: st.builds(
+        lambda name, parts: box(name, *parts), st.sampled_from([b"meta", b"iprp", b"ipco"]), st.lists(inner, max_size=3)
+    ),
+    max_leaves=8,
+) | st.binary(max_size=20)
+
+
+@given(data=st.lists(boxes, max_size=8).map(b"".join))
+@example(data=HEIC + HEIC)
+def test_any_boxes_have_an_end_and_a_size_or_none(data: bytes) -> None:
+    first = first_heic(data)
+    assert data.startswith(first)
+    assert first_heic(first) == first
+    size = heic_size(data)
+    assert size is None or b"ispe" in data
 
 
 heads = st.sampled_from(
