@@ -1,10 +1,12 @@
-// The playground: takes a photo's link, follows its job and shows how it ended.
+// The playground: takes a photo or its link, uploads what is a file, follows the job and shows how it ended.
 // What happens changes `state`; `render` alone writes to the page. Text from the API is only ever textContent.
 
 import { TEXTS } from "./texts.js";
 
 const API = "/api/v1/scan";
+const UPLOADS = "/api/v1/images/scan";
 const STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]; // The API's `reward` is kept for older clients.
+const UPLOAD = "upload"; // The page's own stage, before the API's, of a photo that is a file.
 const TIMING_OF = { queued: "queued", fetch: "fetch", vision: "vision", rule: "rules", answer: "answer" };
 const POLL_MS = 2000;
 const PREVIEW_MS = 400;
@@ -12,7 +14,12 @@ const REQUEST_MS = 20_000;
 const MAX_STREAM_FAILURES = 3;
 const MAX_POLL_FAILURES = 5;
 const SHOWN_SECONDS = 0.01; // A stage that took less was there at once.
+const LINK_EXPIRED = 410;
+const MAX_LINKS = 2; // As many may expire before that is a failure.
 const LOCALE_KEY = "bunri.locale";
+
+// For files whose type the browser does not know. What it knows it says itself.
+const TYPE_OF = { heic: "image/heic", heif: "image/heif", avif: "image/avif" };
 
 // What becomes of a stage that had begun, or was still to come, when the job ends.
 const FATES = {
@@ -21,7 +28,10 @@ const FATES = {
   cancelled: { started: "skipped", waiting: "skipped" },
 };
 
-const state = { locale: rememberedLocale(), notice: null, scan: null };
+const BUSY = new Set(["uploading", "sending", "running"]); // Phases of a scan that goes on.
+
+// `photo` is the file to upload, and null when the link counts.
+const state = { locale: rememberedLocale(), notice: null, photo: null, scan: null };
 
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -38,6 +48,9 @@ class Refusal extends Error {
   }
 }
 
+/** The file did not arrive, and nobody says why. */
+class UploadFailed extends Error {}
+
 /** The JSON of a successful answer. Throws Refusal, or what fetch throws when nothing answered. */
 async function call(path, options = {}) {
   const headers = { "Accept-Language": state.locale, ...options.headers };
@@ -50,6 +63,9 @@ async function call(path, options = {}) {
 
 /** What to show of anything that `call` throws. Texts of ours go by their key, so that they follow the language. */
 function failureOf(error) {
+  if (error instanceof UploadFailed) {
+    return { code: "page.upload_failed", key: "failure.upload_failed", retryable: true };
+  }
   if (!(error instanceof Refusal)) return { code: "page.unreachable", key: "failure.unreachable", retryable: true };
   if (!error.problem) return { code: "page.unreadable", key: "failure.unreadable", retryable: true };
   const { title, detail, code, retryable, trace_id, errors } = error.problem;
@@ -66,20 +82,49 @@ function decoded(escaped) {
 
 /** `key` stays the same when a request is sent again, so that it remains one job. */
 async function send(request, key = newKey()) {
+  await ask(begin(request.locale, "sending", STAGES), request, key);
+}
+
+/** Upload the photo first. Once it is there, only the request is sent again. */
+async function sendFile(request, file) {
+  const scan = begin(request.locale, "uploading", [UPLOAD, ...STAGES]);
+  scan.stages[UPLOAD] = "started";
+  render();
+  let image_key;
+  try {
+    image_key = await upload(scan, file);
+  } catch (error) {
+    if (scan.phase !== "uploading") return; // Cancelled.
+    const retry = () => sendFile({ ...request, locale: state.locale }, file);
+    end(scan, "refused", { failure: failureOf(error), retry });
+    return;
+  }
+  scan.stages[UPLOAD] = "completed";
+  scan.phase = "sending";
+  render();
+  await ask(scan, { image_key, ...request }, newKey());
+}
+
+function begin(locale, phase, stages) {
   const scan = {
-    locale: request.locale,
-    phase: "sending",
+    locale,
+    phase,
     job: null,
     stage: "queued",
-    stages: Object.fromEntries(STAGES.map((stage) => [stage, "waiting"])),
+    stages: Object.fromEntries(stages.map((stage) => [stage, "waiting"])),
+    uploaded: 0,
     progress: 0,
     stop: () => {},
-    resend: () => send({ ...request, locale: state.locale }),
   };
   state.scan = scan;
   state.notice = null;
   render();
   reveal();
+  return scan;
+}
+
+async function ask(scan, request, key) {
+  scan.resend = () => send({ ...request, locale: state.locale });
   try {
     scan.job = await call(API, {
       method: "POST",
@@ -93,6 +138,57 @@ async function send(request, key = newKey()) {
   scan.phase = "running";
   advance(scan, { stage: "queued", status: "started", progress: 0 });
   follow(scan);
+}
+
+/** The key of the uploaded photo. A link that has expired before the file was sent is replaced. */
+async function upload(scan, file) {
+  for (let links = 1; ; links += 1) {
+    const link = await call(UPLOADS, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ filename: file.name, content_type: typeOf(file) }),
+    });
+    if (scan.phase !== "uploading") throw new UploadFailed();
+    try {
+      await put(scan, link, file);
+      return link.key;
+    } catch (error) {
+      if (error.status !== LINK_EXPIRED || links === MAX_LINKS) throw error;
+    }
+  }
+}
+
+/** By XMLHttpRequest, because fetch does not tell how far an upload is. */
+function put(scan, link, file) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const arrived = (share) => {
+      scan.uploaded = share;
+      renderScan();
+    };
+    request.upload.onprogress = ({ loaded, total }) => arrived(total ? loaded / total : 1);
+    request.onload = () => (request.status >= 200 && request.status < 300 ? resolve() : reject(refusalOf(request)));
+    request.onerror = () => reject(new UploadFailed());
+    request.onabort = request.onerror;
+    request.open("PUT", link.upload_url);
+    for (const [name, value] of Object.entries(link.required_headers)) request.setRequestHeader(name, value);
+    scan.stop = () => request.abort();
+    arrived(0);
+    request.send(file);
+  });
+}
+
+function refusalOf(request) {
+  if (!request.getResponseHeader("Content-Type")?.startsWith("application/problem+json")) return new UploadFailed();
+  try {
+    return new Refusal(request.status, JSON.parse(request.responseText));
+  } catch {
+    return new UploadFailed();
+  }
+}
+
+function typeOf(file) {
+  return file.type || (TYPE_OF[file.name.split(".").pop().toLowerCase()] ?? "");
 }
 
 function follow(scan) {
@@ -184,8 +280,9 @@ function conclude(scan, outcome, result, error) {
 
 function end(scan, outcome, { result = null, failure = null, retry = null } = {}) {
   scan.stop();
-  const fates = FATES[outcome] ?? {};
-  for (const stage of STAGES) scan.stages[stage] = fates[scan.stages[stage]] ?? scan.stages[stage];
+  // Without an answer nobody knows how a job goes on; but where there is no job, nothing does.
+  const fates = FATES[outcome] ?? (scan.job ? {} : FATES.failed);
+  for (const stage of Object.keys(scan.stages)) scan.stages[stage] = fates[scan.stages[stage]] ?? scan.stages[stage];
   if (outcome === "completed") scan.progress = 100;
   Object.assign(scan, { phase: "ended", outcome, result, failure, retry });
   render();
@@ -199,6 +296,10 @@ async function describe(scan) {
 }
 
 async function cancel(scan) {
+  if (scan.phase === "uploading") {
+    end(scan, "cancelled");
+    return;
+  }
   try {
     await call(scan.job.cancel_url, { method: "POST" });
   } catch (error) {
@@ -221,43 +322,51 @@ function newKey() {
 function render() {
   document.documentElement.lang = state.locale;
   document.title = text("page.title");
-  for (const [name, write] of [
+  for (const [name, assign] of [
     ["text", (element, value) => element.replaceChildren(value)],
     ["placeholder", (element, value) => element.setAttribute("placeholder", value)],
     ["label", (element, value) => element.setAttribute("aria-label", value)],
     ["alt", (element, value) => element.setAttribute("alt", value)],
   ]) {
-    for (const element of document.querySelectorAll(`[data-${name}]`)) write(element, text(element.dataset[name]));
+    for (const element of document.querySelectorAll(`[data-${name}]`)) assign(element, text(element.dataset[name]));
   }
   for (const button of document.querySelectorAll("[data-locale]")) {
     button.setAttribute("aria-pressed", String(button.dataset.locale === state.locale));
   }
   renderNotice();
+  renderPhoto();
   renderScan();
 }
 
 function renderNotice() {
   show("notice", state.notice !== null);
   $("notice").dataset.code = state.notice ?? "";
-  put("notice", state.notice ? text(`notice.${state.notice}`) : "");
+  write("notice", state.notice ? text(`notice.${state.notice}`) : "");
   $("image-url").setAttribute("aria-invalid", String(state.notice === "empty"));
+}
+
+function renderPhoto() {
+  const file = state.photo?.file;
+  show("chosen-part", Boolean(file));
+  write("chosen-name", file?.name ?? "");
+  write("chosen-size", file ? inBytes(file.size) : "");
 }
 
 function renderScan() {
   const { scan } = state;
   const { phase, outcome } = scan ?? {};
-  const isBusy = phase === "sending" || phase === "running";
+  const isBusy = BUSY.has(phase);
   $("scan").dataset.outcome = outcome ?? phase ?? "idle";
   $("scan").setAttribute("aria-busy", String(isBusy));
   $("submit").setAttribute("aria-disabled", String(isBusy));
   show("welcome", !scan);
   show("now", Boolean(scan));
-  show("cancel", phase === "running");
-  show("running", Boolean(scan?.job));
+  show("cancel", phase === "uploading" || phase === "running");
+  show("running", Boolean(scan?.job || scan?.stages[UPLOAD]));
   show("result", outcome === "completed");
   show("failure", Boolean(scan?.failure));
   show("cancelled", outcome === "cancelled");
-  put("status", statusOf(scan));
+  write("status", statusOf(scan));
   if (!scan) return;
   renderStages(scan);
   if (scan.result) renderResult(scan);
@@ -266,6 +375,7 @@ function renderScan() {
 
 function statusOf(scan) {
   if (!scan) return "";
+  if (scan.phase === "uploading") return text("stage.upload.now");
   if (scan.phase === "sending") return text("scan.sending");
   if (scan.phase === "running") return text(scan.couldNotCancel ? "scan.not_cancelled" : `stage.${scan.stage}.now`);
   return text(`outcome.${scan.outcome}`) ?? text("outcome.failed");
@@ -273,7 +383,8 @@ function statusOf(scan) {
 
 /** The items stay the same elements, so that screen readers and animations are not disturbed. */
 function renderStages(scan) {
-  if (!$("stages").children.length) $("stages").replaceChildren(...STAGES.map(stageItem));
+  const stages = Object.keys(scan.stages);
+  if ($("stages").children.length !== stages.length) $("stages").replaceChildren(...stages.map(stageItem));
   for (const item of $("stages").children) {
     const { stage } = item.dataset;
     const status = scan.stages[stage];
@@ -284,8 +395,10 @@ function renderStages(scan) {
     item.querySelector(".hidden").textContent = text(`stage_status.${status}`);
     item.querySelector(".seconds").textContent = seconds >= SHOWN_SECONDS ? inSeconds(seconds) : "";
   }
+  $("upload-progress").value = scan.uploaded;
+  show("upload-progress", scan.phase === "uploading");
   $("progress").value = scan.progress;
-  show("progress", scan.phase === "running");
+  show("progress", scan.phase === "sending" || scan.phase === "running");
 }
 
 function stageItem(stage) {
@@ -305,36 +418,37 @@ function renderResult({ locale, result, details, job }) {
   const { major_category, middle_category, minor_category } = classification;
   for (const id of ["result-title", "answer", "steps", "checks"]) $(id).lang = locale;
   list("category", "span", [major_category, middle_category, minor_category].filter(Boolean));
-  put("result-title", result.disposal_rules.title ?? middle_category);
+  write("result-title", result.disposal_rules.title ?? middle_category);
   $("confidence-meter").value = confidence;
-  put("confidence-value", inPercent(confidence));
-  put("answer", decoded(user_answer));
+  write("confidence-value", inPercent(confidence));
+  write("answer", decoded(user_answer));
   list("steps", "li", Object.values(disposal_steps).map(decoded));
   list("checks", "li", insufficiencies.map(decoded));
   show("checks-part", insufficiencies.length > 0);
   show("degraded-note", Boolean(details?.degraded));
   show("local-note", Boolean(details?.model?.startsWith("local/")));
+  show("cached-note", Boolean(details?.cached));
   show("model-part", Boolean(details?.model));
   show("time-part", Boolean(details?.finished_at));
-  put("model", details?.model ?? "");
-  put("time", details?.finished_at ? inSeconds(details.finished_at - details.created_at) : "");
-  put("version", job.pipeline_version);
+  write("model", details?.model ?? "");
+  write("time", details?.finished_at ? inSeconds(details.finished_at - details.created_at) : "");
+  write("version", job.pipeline_version);
 }
 
 function renderFailure({ locale, failure, retry }) {
   const { key, title, message, code, trace, fields } = failure;
-  put("failure-title", title ?? text(key === "failure" ? "failure.title" : key));
-  put("failure-message", message ?? text(`${key}.message`));
+  write("failure-title", title ?? text(key === "failure" ? "failure.title" : key));
+  write("failure-message", message ?? text(`${key}.message`));
   $("failure-message").lang = message ? locale : state.locale;
   list("failure-fields", "li", (fields ?? []).map(({ field, reason }) => `${field}: ${reason}`));
   show("failure-fields", Boolean(fields?.length));
   $("failure").dataset.code = code;
-  put("failure-code", code);
-  put("failure-trace", trace ?? "");
+  write("failure-code", code);
+  write("failure-trace", trace ?? "");
   show("retry", Boolean(failure.retryable && retry));
 }
 
-function put(id, value) {
+function write(id, value) {
   if ($(id).textContent !== value) $(id).textContent = value; // Unchanged text is not announced again.
 }
 
@@ -362,6 +476,11 @@ function inSeconds(seconds) {
     unitDisplay: "narrow",
     maximumFractionDigits: digits,
   }).format(seconds);
+}
+
+function inBytes(size) {
+  const [unit, count] = size < 1e6 ? ["kilobyte", Math.ceil(size / 1e3)] : ["megabyte", size / 1e6];
+  return new Intl.NumberFormat(state.locale, { style: "unit", unit, maximumFractionDigits: 1 }).format(count);
 }
 
 /** Bring keyboard and screen reader to the outcome, unless someone is typing. */
@@ -399,16 +518,20 @@ function speak(locale) {
 }
 
 function submit() {
-  const { phase } = state.scan ?? {};
-  if (phase === "sending" || phase === "running") return;
+  if (BUSY.has(state.scan?.phase)) return;
   const image_url = $("image-url").value.trim();
   const user_input = $("question").value.trim();
+  const said = { locale: state.locale, ...(user_input && { user_input }) };
+  if (state.photo) {
+    sendFile(said, state.photo.file);
+    return;
+  }
   if (!image_url) {
     notify("empty");
     $("image-url").focus();
     return;
   }
-  send({ image_url, locale: state.locale, ...(user_input && { user_input }) });
+  send({ image_url, ...said });
 }
 
 function notify(notice) {
@@ -422,20 +545,40 @@ function isWebLink(link) {
 
 function preview() {
   const link = $("image-url").value.trim();
-  if (link === ($("preview").getAttribute("src") ?? "")) return;
+  const source = state.photo?.url ?? (isWebLink(link) ? link : null);
+  if (source === $("preview").getAttribute("src")) return;
   show("preview", false);
-  if (isWebLink(link)) $("preview").src = link;
+  if (source) $("preview").src = source;
   else $("preview").removeAttribute("src");
 }
 
-/** A picture dragged from another page comes as a file and as a link: the link is what we can use. */
+/** There is one photo, a file or a link: the one chosen last. */
+function choose(file) {
+  discard();
+  state.photo = { file, url: URL.createObjectURL(file) };
+  $("image-url").value = "";
+  notify(null);
+  preview();
+}
+
+function discard() {
+  if (state.photo) URL.revokeObjectURL(state.photo.url);
+  state.photo = null;
+}
+
+/** A picture dragged from another page comes as a file and as a link, and the link may lead to another page. */
 function drop(transfer) {
+  if (transfer.files.length) {
+    choose(transfer.files[0]);
+    return;
+  }
   const lines = (transfer.getData("text/uri-list") || transfer.getData("text/plain")).split(/\r?\n/);
   const link = lines.map((line) => line.trim()).find(isWebLink);
   if (!link) {
-    notify(transfer.files.length ? "file" : "no_link");
+    notify("no_link");
     return;
   }
+  discard();
   $("image-url").value = link;
   notify(null);
   preview();
@@ -449,12 +592,30 @@ $("form").addEventListener("submit", (event) => {
   submit();
 });
 $("image-url").addEventListener("input", () => {
-  if (state.notice) notify(null);
+  if ($("image-url").value.trim()) discard();
+  notify(null);
   clearTimeout(typing);
   typing = setTimeout(preview, PREVIEW_MS);
 });
-$("image-url").addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length && !event.clipboardData.getData("text/plain")) notify("file");
+for (const id of ["file", "camera"]) {
+  $(id).addEventListener("change", () => {
+    const [file] = $(id).files;
+    $(id).value = ""; // So that the same file can be chosen again.
+    if (file) choose(file);
+  });
+}
+$("remove").addEventListener("click", () => {
+  discard();
+  notify(null);
+  preview();
+  $("file").focus();
+});
+document.addEventListener("paste", (event) => {
+  const { clipboardData, target } = event;
+  // Office programs copy a text with its picture.
+  if (!clipboardData.files.length || (target === $("question") && clipboardData.getData("text/plain"))) return;
+  event.preventDefault();
+  choose(clipboardData.files[0]);
 });
 $("preview").addEventListener("load", () => show("preview", true));
 $("preview").addEventListener("error", () => show("preview", false));

@@ -3,8 +3,11 @@
 Asserts on codes, states and data, never on the page's sentences.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
+from pipeline.settings import PipelineSettings
+from pipeline.storage import LinkExpired, LocalStore
 from pipeline.types import Answer, Classification, Locale, Observation, PipelineResult, RuleMatch, Stage
 from tests.support.api_server import ApiServer, first_claim, running_api
 from tests.support.jobs import completed, result, started
@@ -25,6 +30,9 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 PHOTO = "https://photos.example/bottle.jpg"
+SCAN = "/api/v1/scan"
+IMAGES = "/api/v1/images/scan"
+UPLOADS = "**/api/v1/images/uploads/**"
 SHOWN_STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script> & '&lt;b&gt;' &amp;amp;"
 
@@ -69,6 +77,20 @@ class Visit:
             if not request.url.startswith((f"{self.origin}/", "data:")) and request.resource_type != "image"
         ]
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """The requests that make a job, in their order: method and path, which for uploads ends before the key."""
+        calls = [(request.method, urlsplit(request.url).path) for request in self.requests]
+        return [(method, path.partition("/uploads/")[0]) for method, path in calls if method in {"POST", "PUT"}]
+
+    async def choose(self, photo: Path) -> None:
+        await self.page.set_input_files("#file", photo)
+        await expect(self.page.locator("#chosen-name")).to_have_text(photo.name)
+
+    async def upload(self, photo: Path) -> None:
+        await self.choose(photo)
+        await self.page.click("#submit")
+
     async def submit(self, link: str = PHOTO) -> None:
         await self.page.fill("#image-url", link)
         await self.page.press("#image-url", "Enter")
@@ -83,14 +105,29 @@ class Visit:
     async def shows(self, stage: Stage, status: str) -> None:
         await expect(self.page.locator(f'[data-stage="{stage}"]')).to_have_attribute("data-status", status)
 
+    async def shows_upload(self, status: str) -> None:
+        await expect(self.page.locator('[data-stage="upload"]')).to_have_attribute("data-status", status)
+
     async def texts(self, selector: str) -> list[str]:
         return await self.page.locator(selector).all_text_contents()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def api(redis_url: str) -> AsyncIterator[ApiServer]:
-    async with running_api(JobsSettings.model_validate({"redis_url": redis_url})) as api:
+async def api(redis_url: str, uploads: Path) -> AsyncIterator[ApiServer]:
+    jobs = JobsSettings.model_validate({"redis_url": redis_url})
+    pipeline = PipelineSettings.model_validate({"upload_dir": uploads, "fetch_max_bytes": 3_000_000})
+    async with running_api(jobs, pipeline=pipeline) as api:
         yield api
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+def photo(samples: Path) -> Path:
+    return samples / "glass-1.jpg"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -363,7 +400,7 @@ async def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit: Vi
     for _ in range(6):
         await visit.page.keyboard.press("Tab")
         reached.append(await visit.page.evaluate("document.activeElement.dataset.locale ?? document.activeElement.id"))
-    assert reached[:5] == ["ko", "en", "image-url", "question", "submit"]
+    assert reached == ["ko", "en", "file", "image-url", "question", "submit"]
 
 
 async def test_the_outcome_takes_the_focus_from_the_button(api: ApiServer, visit: Visit) -> None:
@@ -492,26 +529,431 @@ async def test_a_photo_is_previewed_and_one_that_does_not_load_is_not(visit: Vis
     assert await visit.page.evaluate("window.pwned") is None
 
 
-DROP = """([kind, value]) => {
+def stored(uploads: Path, claim: Claim) -> bytes:
+    """What the api has of the photo that the job will read."""
+    return (uploads / key_of(claim)).read_bytes()
+
+
+def content(photo: Path) -> bytes:
+    return photo.read_bytes()
+
+
+def kept(uploads: Path) -> list[Path]:
+    return list(uploads.rglob("*.jpg"))
+
+
+@asynccontextmanager
+async def held(page: Page, pattern: str) -> AsyncIterator[asyncio.Event]:
+    """Requests like this go no further until the block ends. Gives what is set when there is one."""
+    reached, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        reached.set()
+        await let_go.wait()
+        await route.continue_()
+
+    await page.route(pattern, hold)
+    yield reached
+    let_go.set()
+    await page.unroute_all(behavior="wait")
+
+
+def key_of(claim: Claim) -> str:
+    assert claim.input.image_key
+    return claim.input.image_key
+
+
+DROP = """([kind, value, target]) => {
     const transfer = new DataTransfer();
     if (kind === "file") transfer.items.add(new File([value], "cup.jpg", { type: "image/jpeg" }));
     else transfer.setData(kind, value);
     const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
-    document.querySelector("#form").dispatchEvent(event);
+    document.querySelector(target).dispatchEvent(event);
     return event.defaultPrevented;
+}"""
+
+DROP_FILE = """([name, type, bytes]) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+
+PASTE = """([words, target]) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File(["pasted"], "image.png", { type: "image/png" }));
+    if (words) clipboardData.setData("text/plain", words);
+    const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+    document.querySelector(target).dispatchEvent(event);
+    return event.defaultPrevented;
+}"""
+
+WATCH_BLOBS = """() => {
+    window.revoked = [];
+    const revoke = URL.revokeObjectURL;
+    URL.revokeObjectURL = (url) => { window.revoked.push(url); revoke.call(URL, url); };
 }"""
 
 
 @pytest.mark.parametrize("kind", ["text/uri-list", "text/plain"])
 async def test_a_dropped_link_is_taken(visit: Visit, kind: str) -> None:
-    assert await visit.page.evaluate(DROP, [kind, f"# a comment\r\n{PHOTO}"])
+    assert await visit.page.evaluate(DROP, [kind, f"# a comment\r\n{PHOTO}", "#scan"])
     await expect(visit.page.locator("#image-url")).to_have_value(PHOTO)
     await expect(visit.page.locator("#preview")).to_be_visible()
 
 
-@pytest.mark.parametrize(("kind", "code"), [("file", "file"), ("text/plain", "no_link")])
-async def test_a_dropped_file_is_declined_kindly(visit: Visit, kind: str, code: str) -> None:
-    assert await visit.page.evaluate(DROP, [kind, "no link"])
-    await expect(visit.page.locator("#notice")).to_have_attribute("data-code", code)
+async def test_dropped_words_without_a_link_are_declined_kindly(visit: Visit) -> None:
+    assert await visit.page.evaluate(DROP, ["text/plain", "no link", "#form"])
+    await expect(visit.page.locator("#notice")).to_have_attribute("data-code", "no_link")
     await expect(visit.page.locator("#notice")).to_be_visible()
     await expect(visit.page.locator("#image-url")).to_have_value("")
+
+
+async def test_words_dropped_on_the_question_are_left_to_the_browser(visit: Visit) -> None:
+    assert not await visit.page.evaluate(DROP, ["text/plain", "words", "#question"])
+    await expect(visit.page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_picked_photo_arrives_unchanged_and_its_job_reads_it(
+    api: ApiServer, visit: Visit, photo: Path, uploads: Path
+) -> None:
+    await visit.page.fill("#question", "뚜껑은요?")
+    await visit.choose(photo)
+    await expect(visit.page.locator("#preview")).to_be_visible()
+    await expect(visit.page.locator("#preview")).to_have_attribute("src", re.compile("^blob:"))
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert (claim.input.image_url, claim.input.user_input, claim.input.locale) == ("", "뚜껑은요?", Locale.KO)
+    assert stored(uploads, claim) == content(photo)
+    assert visit.asked == [("POST", IMAGES), ("PUT", "/api/v1/images"), ("POST", SCAN)]
+    announced, sent, _ = (request for request in visit.requests if request.method in {"POST", "PUT"})
+    assert json.loads(announced.post_data or "") == {"filename": photo.name, "content_type": "image/jpeg"}
+    assert sent.headers["content-type"] == "image/jpeg"
+    assert "idempotency-key" not in sent.headers
+
+    await visit.shows(Stage.QUEUED, "started")
+    assert await visit.stages() == ["completed", "started", *["waiting"] * 5]
+    shown = [await item.get_attribute("data-stage") for item in await visit.page.locator("#stages > li").all()]
+    assert shown == ["upload", *SHOWN_STAGES]
+    await run_to_end(api, claim, result())
+    await visit.ends("completed")
+    assert await visit.stages() == ["completed"] * 7
+    await expect(visit.page.locator("#cached-note")).to_be_hidden()
+
+
+@pytest.mark.parametrize("target", ["#form", "#scan", "#question", "body"])
+async def test_a_file_may_be_dropped_anywhere(api: ApiServer, visit: Visit, uploads: Path, target: str) -> None:
+    assert await visit.page.evaluate(DROP, ["file", "dropped", target])
+    await expect(visit.page.locator("#chosen-name")).to_have_text("cup.jpg")
+    await expect(visit.page.locator("#notice")).to_be_hidden()
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert stored(uploads, claim) == b"dropped"
+
+
+@pytest.mark.parametrize(("target", "words"), [("body", ""), ("#image-url", "image.png"), ("#question", "")])
+async def test_a_picture_may_be_pasted(api: ApiServer, visit: Visit, uploads: Path, target: str, words: str) -> None:
+    assert await visit.page.evaluate(PASTE, [words, target])
+    await expect(visit.page.locator("#chosen-part")).to_be_visible()
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert key_of(claim).endswith(".png")
+    assert stored(uploads, claim) == b"pasted"
+
+
+async def test_words_pasted_into_the_question_stay_words_though_a_picture_comes_with_them(visit: Visit) -> None:
+    assert not await visit.page.evaluate(PASTE, ["a cell of a table", "#question"])
+    await expect(visit.page.locator("#chosen-part")).to_be_hidden()
+
+
+async def test_the_last_choice_wins_and_a_replaced_file_is_let_go(
+    api: ApiServer, visit: Visit, photo: Path, samples: Path
+) -> None:
+    page, preview = visit.page, visit.page.locator("#preview")
+    await page.evaluate(WATCH_BLOBS)
+    await page.fill("#image-url", PHOTO)
+    await visit.choose(photo)
+    await expect(page.locator("#image-url")).to_have_value("")
+    await expect(preview).to_have_attribute("src", re.compile("^blob:"))
+    first = await preview.get_attribute("src")
+    await visit.choose(samples / "metal-1.jpg")
+    await expect(preview).not_to_have_attribute("src", first or "")
+    second = await preview.get_attribute("src")
+    assert await page.evaluate("window.revoked") == [first]
+    await page.fill("#image-url", PHOTO)
+    await expect(preview).to_have_attribute("src", PHOTO)
+    await expect(page.locator("#chosen-part")).to_be_hidden()
+    assert await page.evaluate("window.revoked") == [first, second]
+    await visit.submit()
+    claim = await first_claim(api.services.ledger)
+    assert (claim.input.image_url, claim.input.image_key) == (PHOTO, None)
+    assert visit.asked == [("POST", SCAN)]
+
+
+async def test_a_dropped_link_replaces_a_file(visit: Visit, photo: Path) -> None:
+    await visit.choose(photo)
+    await visit.page.evaluate(DROP, ["text/uri-list", PHOTO, "body"])
+    await expect(visit.page.locator("#chosen-part")).to_be_hidden()
+    await expect(visit.page.locator("#preview")).to_have_attribute("src", PHOTO)
+
+
+async def test_a_chosen_file_can_be_removed_and_chosen_again(visit: Visit, photo: Path) -> None:
+    page = visit.page
+    await page.evaluate(WATCH_BLOBS)
+    await visit.choose(photo)
+    await page.click("#remove")
+    await expect(page.locator("#chosen-part")).to_be_hidden()
+    await expect(page.locator("#preview")).to_be_hidden()
+    await expect(page.locator("#file")).to_be_focused()
+    assert len(await page.evaluate("window.revoked")) == 1
+    await page.click("#submit")
+    await expect(page.locator("#notice")).to_have_attribute("data-code", "empty")
+    await visit.choose(photo)
+    await expect(page.locator("#notice")).to_be_hidden()
+    await expect(page.locator("#preview")).to_be_visible()
+
+
+async def test_a_phone_offers_its_camera(
+    api: ApiServer, browser: Browser, samples: Path, photo: Path, uploads: Path
+) -> None:
+    context = await browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740})
+    visit = await opened(api, context, samples)
+    await expect(visit.page.locator('label[for="camera"]')).to_be_visible()
+    await expect(visit.page.locator("#camera")).to_have_attribute("capture", "environment")
+    await expect(visit.page.locator("#camera")).to_have_attribute("accept", "image/*")
+    await expect(visit.page.locator("#file")).not_to_have_attribute("capture", re.compile(""))
+    await visit.page.set_input_files("#camera", photo)
+    await visit.page.tap("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert stored(uploads, claim) == content(photo)
+    assert visit.unexpected == []
+    await context.close()
+
+
+async def test_a_desktop_offers_no_camera(visit: Visit) -> None:
+    await expect(visit.page.locator('label[for="camera"]')).to_be_hidden()
+    await expect(visit.page.locator("#camera")).to_be_hidden()
+
+
+async def test_a_slow_upload_shows_how_far_it_is(api: ApiServer, visit: Visit, tmp_path: Path, uploads: Path) -> None:
+    photo = tmp_path / "big.jpg"
+    photo.write_bytes(bytes(range(256)) * 8_000)
+    session = await visit.page.context.new_cdp_session(visit.page)
+    await session.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1_000_000}
+    await session.send("Network.emulateNetworkConditions", slow)
+    await visit.page.evaluate(
+        """() => {
+            window.shares = [];
+            const bar = document.querySelector("#upload-progress");
+            new MutationObserver(() => window.shares.push(bar.value)).observe(bar, { attributeFilter: ["value"] });
+        }"""
+    )
+    await visit.upload(photo)
+    await visit.shows_upload("started")
+    await visit.ends("uploading")
+    await expect(visit.page.locator("#upload-progress")).to_be_visible()
+    await expect(visit.page.locator("#progress")).to_be_hidden()
+    await expect(visit.page.locator("#scan")).to_have_attribute("aria-busy", "true")
+    claim = await first_claim(api.services.ledger)
+    shares = await visit.page.evaluate("window.shares")
+    assert shares == sorted(shares)
+    assert [share for share in shares if 0 < share < 1]
+    await visit.shows_upload("completed")
+    await expect(visit.page.locator("#upload-progress")).to_be_hidden()
+    assert stored(uploads, claim) == content(photo)
+
+
+@pytest.mark.parametrize("step", [f"**{IMAGES}", UPLOADS], ids=["link", "file"])
+async def test_cancel_while_uploading_leaves_no_job(
+    api: ApiServer, visit: Visit, photo: Path, uploads: Path, step: str
+) -> None:
+    async with held(visit.page, step) as reached:
+        await visit.upload(photo)
+        await asyncio.wait_for(reached.wait(), 15)
+        await visit.shows_upload("started")
+        await visit.page.click("#cancel")
+        await visit.ends("cancelled")
+        await expect(visit.page.locator("#cancelled")).to_be_visible()
+        await expect(visit.page.locator("#cancel")).to_be_hidden()
+        assert await visit.stages() == ["skipped"] * 7
+    await visit.page.wait_for_load_state("networkidle")
+    assert ("POST", SCAN) not in visit.asked
+    assert await api.services.ledger.depth() == 0
+    assert kept(uploads) == []
+
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert stored(uploads, claim) == content(photo)
+
+
+async def test_a_second_submit_while_uploading_sends_nothing(visit: Visit, photo: Path) -> None:
+    async with held(visit.page, UPLOADS) as reached:
+        await visit.upload(photo)
+        await asyncio.wait_for(reached.wait(), 15)
+        await visit.page.press("#image-url", "Enter")
+    await visit.ends("running")
+    assert visit.asked == [("POST", IMAGES), ("PUT", "/api/v1/images"), ("POST", SCAN)]
+
+
+async def test_a_type_that_is_not_accepted_is_refused_like_anything_else(visit: Visit, tmp_path: Path) -> None:
+    drawing = tmp_path / "drawing.svg"
+    drawing.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    visit.broken.append(IMAGES)
+    await visit.upload(drawing)
+    await visit.ends("refused")
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "source.unsupported_media")
+    await expect(visit.page.locator("#retry")).to_be_hidden()
+    assert await visit.stages() == ["failed", *["skipped"] * 6]
+    assert visit.asked == [("POST", IMAGES)]
+
+
+@pytest.mark.parametrize("extension", ["HEIC", "heif", "avif"])
+async def test_a_type_that_the_browser_does_not_know_goes_by_the_extension(
+    api: ApiServer, visit: Visit, uploads: Path, extension: str
+) -> None:
+    """The preview cannot show it; its name can."""
+    await visit.page.evaluate(DROP_FILE, [f"IMG.1.{extension}", "", [0, 255, 128]])
+    await expect(visit.page.locator("#chosen-name")).to_have_text(f"IMG.1.{extension}")
+    await expect(visit.page.locator("#preview")).to_be_hidden()
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert key_of(claim).endswith(f".{extension.lower()}")
+    assert stored(uploads, claim) == bytes([0, 255, 128])
+
+
+async def test_a_file_of_no_known_type_is_refused(visit: Visit) -> None:
+    visit.broken.append(IMAGES)
+    await visit.page.evaluate(DROP_FILE, ["notes", "", [1]])
+    await visit.page.click("#submit")
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "source.unsupported_media")
+
+
+async def test_a_file_above_the_limit_shows_the_problem(visit: Visit, tmp_path: Path, uploads: Path) -> None:
+    photo = tmp_path / "huge.jpg"
+    photo.write_bytes(bytes(3_000_001))
+    visit.broken.append("/uploads/")
+    await visit.upload(photo)
+    await visit.ends("refused")
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", re.compile("too_large$"))
+    await expect(visit.page.locator("#retry")).to_be_hidden()
+    assert kept(uploads) == []
+
+
+async def cut(route: Route) -> None:
+    await route.abort()
+
+
+async def answer_without_a_problem(route: Route) -> None:
+    await route.fulfill(status=403, body="<Error/>", content_type="application/xml")
+
+
+@pytest.mark.parametrize("fail", [cut, answer_without_a_problem])
+async def test_an_upload_that_failed_can_be_tried_again(
+    api: ApiServer, visit: Visit, photo: Path, uploads: Path, fail: Callable[[Route], Awaitable[None]]
+) -> None:
+    visit.broken.append("/uploads/")
+    await visit.page.route(UPLOADS, fail)
+    await visit.upload(photo)
+    await visit.ends("refused")
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "page.upload_failed")
+    assert await visit.stages() == ["failed", *["skipped"] * 6]
+    await visit.page.unroute(UPLOADS)
+    await visit.page.click("#retry")
+    claim = await first_claim(api.services.ledger)
+    assert stored(uploads, claim) == content(photo)
+    await run_to_end(api, claim, result())
+    await visit.ends("completed")
+    await expect(visit.page.locator("#failure")).to_be_hidden()
+    assert await visit.stages() == ["completed"] * 7
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_expired_link_to_upload_is_replaced_once(
+    api: ApiServer, visit: Visit, photo: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    check, keys = LocalStore.check_link, list[str]()
+
+    def expire(store: LocalStore, verb: str, key: str, expires: str, signature: str) -> None:
+        keys.append(key)
+        if len(keys) <= times:
+            raise LinkExpired
+        check(store, verb, key, expires, signature)
+
+    monkeypatch.setattr(LocalStore, "check_link", expire)
+    visit.broken.append("/uploads/")
+    await visit.upload(photo)
+    if times == 1:
+        claim = await first_claim(api.services.ledger)
+        assert key_of(claim) == keys[1] != keys[0]
+    else:
+        await visit.ends("refused")
+        await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "upload.expired")
+    assert len(keys) == 2
+
+
+async def test_once_the_photo_is_there_only_the_request_is_sent_again(
+    api: ApiServer, visit: Visit, photo: Path
+) -> None:
+    ledger, keys = api.services.ledger, list[str]()
+
+    async def lose_the_first_answer(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) > 1:
+            await route.continue_()
+            return
+        await route.fetch()
+        await route.abort()
+
+    visit.broken.append(SCAN)
+    await visit.page.route(f"**{SCAN}", lose_the_first_answer)
+    await visit.upload(photo)
+    await visit.ends("refused")
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "page.unreachable")
+    await visit.shows_upload("completed")
+    await visit.page.click("#retry")
+    await visit.ends("running")
+    assert keys == [keys[0]] * 2
+    assert await ledger.depth() == 1
+
+    first = await first_claim(ledger)
+    await ledger.fail(first, failure(first), Stage.FETCH)
+    await visit.page.click("#retry")
+    second = await first_claim(ledger)
+    assert second.job_id != first.job_id
+    assert key_of(second) == key_of(first)
+    assert [method for method, _ in visit.asked] == ["POST", "PUT", "POST", "POST", "POST"]
+
+
+async def test_an_answer_that_is_used_again_says_so(api: ApiServer, visit: Visit, photo: Path) -> None:
+    await visit.upload(photo)
+    claim = await first_claim(api.services.ledger)
+    await run_to_end(api, claim, result().model_copy(update={"cached": True}))
+    await visit.ends("completed")
+    await expect(visit.page.locator("#cached-note")).to_be_visible()
+
+
+@pytest.mark.parametrize("locale", ["ko-KR", "en-US"])
+async def test_an_upload_does_not_scroll_sideways_on_a_phone(
+    api: ApiServer, browser: Browser, samples: Path, tmp_path: Path, locale: str
+) -> None:
+    context = await browser.new_context(
+        locale=locale, has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}
+    )
+    visit = await opened(api, context, samples)
+    long = tmp_path / f"{'x' * 200}.jpg"
+    long.write_bytes((samples / "glass-1.jpg").read_bytes())
+    width = "document.documentElement.scrollWidth"
+    await visit.choose(long)
+    await expect(visit.page.locator("#preview")).to_be_visible()
+    assert await visit.page.evaluate(width) == 360
+    await visit.page.click("#submit")
+    claim = await first_claim(api.services.ledger)
+    assert await visit.page.evaluate(width) == 360
+    broken = """() => [...document.querySelectorAll("#stages .name")]
+        .filter((name) => name.getClientRects().length > 1 || name.offsetHeight > 24).map((name) => name.textContent)"""
+    assert await visit.page.evaluate(broken) == []
+    await run_to_end(api, claim, result())
+    await expect(visit.page.locator("#model")).to_have_text("local/test")
+    assert await visit.page.evaluate(width) == 360
+    assert visit.unexpected == []
+    await context.close()
