@@ -81,8 +81,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             Middleware(
                 Edge,
                 max_body_bytes=settings.max_body_bytes,
-                max_upload_bytes=pipeline.fetch_max_bytes,
-                upload_origin=store.upload_origin,
+                upload_origin=store.upload_origin or settings.public_url,
                 metrics=metrics,
             ),
         ],

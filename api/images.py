@@ -12,7 +12,7 @@ from api.description import ok, problems
 from api.problems import Problem
 from api.responses import json_response
 from api.schemas import API, UploadDone, UploadDoneView, UploadRequest, UploadView
-from pipeline.errors import SourceUnsupportedMedia
+from pipeline.errors import SourceTooLarge, SourceUnsupportedMedia
 from pipeline.storage import EXTENSIONS, Channel, LocalStore, media_type_of, new_key
 
 FILE_HEADERS = {
@@ -72,6 +72,7 @@ async def put(
     expires: Expires,
     signature: Signature,
     content_type: Annotated[str, Header()] = "",
+    content_length: Annotated[int, Header(ge=0)] = 0,
 ) -> Response:
     """Take the file that an `upload_url` is for, whole or not at all."""
     key = f"{channel}/{name}"
@@ -79,6 +80,8 @@ async def put(
     store.check_link("PUT", key, expires, signature)
     if content_type.partition(";")[0].strip().lower() != media_type_of(key):
         raise SourceUnsupportedMedia("an upload of another type than its link is for")
+    if content_length > services.pipeline.fetch_max_bytes:
+        raise SourceTooLarge(f"an upload of {content_length} bytes is announced")
     await store.write(key, _body(request))
     log.info("upload.stored", key=key)
     return Response(status_code=204)

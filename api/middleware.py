@@ -30,13 +30,11 @@ class Edge:
         app: ASGIApp,
         *,
         max_body_bytes: int,
-        max_upload_bytes: int,
         upload_origin: str | None,
         metrics: Metrics,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._max_upload_bytes = max_upload_bytes
         self._security_headers = _security_headers(upload_origin)
         self._metrics = metrics
 
@@ -58,10 +56,10 @@ class Edge:
                 self._add_headers(message, trace_id)
             await send(message)
 
-        is_upload = scope["path"].startswith(UPLOADS_PATH)
-        max_bytes = self._max_upload_bytes if is_upload else self._max_body_bytes
+        is_upload = scope["path"].startswith(UPLOADS_PATH)  # Those have a limit of their own.
+        bounded = receive if is_upload else _limited(receive, headers, self._max_body_bytes)
         try:
-            await self._app(scope, _limited(receive, headers, max_bytes), send_with_headers)
+            await self._app(scope, bounded, send_with_headers)
         except Exception:
             log.exception("request.broke")
             if status:

@@ -834,7 +834,7 @@ async def test_a_file_above_the_limit_shows_the_problem(visit: Visit, tmp_path: 
     visit.broken.append("/uploads/")
     await visit.upload(photo)
     await visit.ends("refused")
-    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", re.compile("too_large$"))
+    await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "source.too_large")
     await expect(visit.page.locator("#retry")).to_be_hidden()
     assert kept(uploads) == []
 

@@ -120,7 +120,7 @@ async def test_a_file_above_the_limit_is_refused_and_nothing_is_kept(
     link = await presigned(api)
     content = body() if streamed else bytes(110_000)
     reply = await api.client.put(link["upload_url"], content=content, headers={"Content-Type": "image/jpeg"})
-    assert reply.status_code == 413
+    assert (reply.status_code, reply.json()["code"]) == (413, "source.too_large")
     assert not (tmp_path / "uploads" / link["key"]).exists()
     assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file() and path.name != ".secret"] == []
 
