@@ -7,6 +7,8 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 CHROMIUM := /usr/bin/chromium
 export UV_PYTHON_DOWNLOADS := never
+# The certificates that this machine trusts, as pip does; uv brings its own list otherwise.
+export UV_SYSTEM_CERTS := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .PHONY: help
