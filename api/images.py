@@ -72,7 +72,6 @@ async def put(
     expires: Expires,
     signature: Signature,
     content_type: Annotated[str, Header()] = "",
-    content_length: Annotated[int, Header(ge=0)] = 0,
 ) -> Response:
     """Take the file that an `upload_url` is for, whole or not at all."""
     key = f"{channel}/{name}"
@@ -80,8 +79,9 @@ async def put(
     store.check_link("PUT", key, expires, signature)
     if content_type.partition(";")[0].strip().lower() != media_type_of(key):
         raise SourceUnsupportedMedia("an upload of another type than its link is for")
-    if content_length > services.pipeline.fetch_max_bytes:
-        raise SourceTooLarge(f"an upload of {content_length} bytes is announced")
+    announced = int(request.headers.get("content-length", 0))  # The server has seen to it that it is a number.
+    if announced > services.pipeline.fetch_max_bytes:
+        raise SourceTooLarge(f"an upload of {announced} bytes is announced")
     await store.write(key, _body(request))
     log.info("upload.stored", key=key)
     return Response(status_code=204)
