@@ -81,8 +81,8 @@ def _signed_v4(vendor: str) -> Callable[[Query, str], datetime | None]:
 
 
 def _epoch(query: Query, _host: str) -> datetime | None:
-    """`Expires=`: S3, GCS and OSS v2 signatures, CloudFront's canned policy, and most home-made ones."""
-    return _from_epoch(query.get("expires", ""))
+    """`Expires=`: S3 and GCS v2, OSS v1, CloudFront's canned policy, and most home-made ones. OSS v2 has its own name."""
+    return _from_epoch(query.get("expires", "")) or _from_epoch(query.get("x-oss-expires", ""))
 
 
 def _azure(query: Query, _host: str) -> datetime | None:

@@ -58,6 +58,7 @@ SIGNED = {
     # https://www.alibabacloud.com/help/en/oss/support/0002-00000070
     "OSS v1": "https://b.oss-ap-northeast-2.aliyuncs.com/a.jpg?OSSAccessKeyId=L&Expires=1772366400&Signature=x",
     # https://www.alibabacloud.com/help/en/oss/support/0002-00000235
+    "OSS v2": "https://b.oss-ap-northeast-2.aliyuncs.com/a.jpg?x-oss-signature-version=OSS2&x-oss-expires=1772366400",
     "OSS v4": "https://b.oss-ap-northeast-2.aliyuncs.com/a.jpg?x-oss-date=20260301T110000Z&x-oss-expires=3600",
     # https://www.tencentcloud.com/document/product/436/7778, this one and the next
     "COS": "https://b.cos.ap-seoul.myqcloud.com/a.jpg?q-sign-algorithm=sha1&q-sign-time=1772360000;1772366400",
