@@ -132,7 +132,7 @@ class BunriClient:
                     if event.stage == "done":
                         return
             except httpx.TransportError:
-                pass
+                pass  # The stream broke; it goes on after the last event that came.
             failures += 1
             await asyncio.sleep(PAUSE * failures)
         raise StreamLost(job_id)

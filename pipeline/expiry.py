@@ -81,7 +81,7 @@ def _signed_v4(vendor: str) -> Callable[[Query, str], datetime | None]:
 
 
 def _epoch(query: Query, _host: str) -> datetime | None:
-    """`Expires=`: S3 and GCS v2, OSS v1, CloudFront's canned policy, and most home-made ones. OSS v2 has its own name."""
+    """`Expires=`: S3 and GCS v2, OSS v1, CloudFront's canned policy, most home-made ones; OSS v2 has its own name."""
     return _from_epoch(query.get("expires", "")) or _from_epoch(query.get("x-oss-expires", ""))
 
 
