@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz bench-intake bench-overhead clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos bench-intake bench-overhead clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -51,6 +51,9 @@ docs: $(SYNCED) ## Write the generated documents anew
 
 fuzz: $(SYNCED) ## 10 000 mutated images and 10 000 mutated URLs through the intake
 	$(BIN)/python -m benchmarks.fuzz
+
+chaos: $(SYNCED) ## Kill workers, API, Redis and decoders under load: every accepted job must end
+	$(BIN)/python -m benchmarks.chaos
 
 bench-intake: $(SYNCED) ## Measure image intake against naive Pillow
 	$(BIN)/python -m benchmarks.intake

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.bunri import RunningBunri, is_up, processes_of, run_bunri, running_bunri
+from tests.support.bunri import RunningBunri, is_up, run_bunri, running_bunri
 from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.wait import wait_until
 
@@ -61,22 +61,23 @@ def test_every_url_it_prints_answers_and_ctrl_c_stops_everything(tmp_path: Path)
         assert not others & {httpx.URL(url).port for url in urls}
         assert all(is_up(url) for url in urls)
         assert len(up.pids("worker")) == 1
+        assert len(up.pids("redis-server")) == 1
         assert up.stop() == 0
-        assert processes_of(up.marker) == []
+        assert up.run.processes() == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_in_order_when_its_terminal_or_a_supervisor_says_so(tmp_path: Path, how: signal.Signals) -> None:
     with running_bunri(tmp_path / "data") as up:
         assert up.stop(how) == 0
-        assert processes_of(up.marker) == []
+        assert up.run.processes() == []
 
 
 def test_it_stops_on_sigint_even_in_the_background_of_a_script(tmp_path: Path) -> None:
     """Where the shell has set SIGINT to be ignored."""
     with running_bunri(tmp_path / "data", prefix=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")) as up:
         assert up.stop(signal.SIGINT) == 0
-        assert processes_of(up.marker) == []
+        assert up.run.processes() == []
 
 
 def test_ctrl_c_does_not_wait_for_a_job_that_hangs(tmp_path: Path, origin: ImageServer) -> None:
@@ -85,7 +86,7 @@ def test_ctrl_c_does_not_wait_for_a_job_that_hangs(tmp_path: Path, origin: Image
         wait_until(lambda: len(origin.requests) == 1)
         up.process.send_signal(signal.SIGINT)
         up.process.wait(timeout=10)  # The promise of `make up`.
-        assert processes_of(up.marker) == []
+        assert up.run.processes() == []
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error() -> None:
@@ -136,7 +137,7 @@ def test_nothing_survives_the_supervisor_and_no_job_is_lost(tmp_path: Path, orig
         wait_until(lambda: len(origin.requests) == 1)
         up.process.kill()
         up.process.wait()
-        wait_until(lambda: processes_of(up.marker) == [], within=15)
+        wait_until(lambda: up.run.processes() == [], within=15)
     origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
     with running_bunri(tmp_path / "data", env=ALLOW) as up:
         assert job_of(up, job_id, wait=40)["status"] == "completed"
