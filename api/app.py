@@ -23,8 +23,18 @@ from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
-REQUEST_HEADERS = ("content-type", "x-frontend-origin", "idempotency-key", "last-event-id", "prefer", "cancel-after")
-EXPOSED_HEADERS = ("location", "retry-after")
+REQUEST_HEADERS = (
+    "content-type",
+    "x-frontend-origin",
+    "idempotency-key",
+    "last-event-id",
+    "prefer",
+    "cancel-after",
+    "cache-control",
+    "x-request-id",
+    "traceparent",
+)
+EXPOSED_HEADERS = ("location", "retry-after", "x-trace-id")
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ import time
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
@@ -17,6 +17,9 @@ from pipeline.storage import UPLOADS_PATH
 
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+CLIENT_GONE = 499
+"""In logs and metrics only: nobody was there to be answered."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger()
@@ -56,10 +59,13 @@ class Edge:
                 self._add_headers(message, trace_id)
             await send(message)
 
-        is_upload = scope["path"].startswith(UPLOADS_PATH)  # Those have a limit of their own.
+        # An upload has a limit of its own.
+        is_upload = scope["method"] == "PUT" and scope["path"].startswith(UPLOADS_PATH)
         bounded = receive if is_upload else _limited(receive, headers, self._max_body_bytes)
         try:
             await self._app(scope, bounded, send_with_headers)
+        except ClientDisconnect:
+            status = CLIENT_GONE
         except Exception:
             log.exception("request.broke")
             if status:

@@ -77,8 +77,8 @@ async def submit(
     """
     if "locale" in body.model_fields_set:
         request.state.locale = body.locale
-    if body.model is not None and body.model not in (known := await services.models()):
-        raise invalid("body.model", f"The workers have {', '.join(known) or 'none'}")
+    if body.model not in {None, "local"}:
+        await _require_model(str(body.model), services)
     job = NewJob(
         job_id=new_job_id(),
         input=_input(body, services, fresh=is_fresh_asked(cache_control)),
@@ -203,10 +203,10 @@ async def _enqueue(
     """
     if job.input.image_key is None:
         services.guard.check_url(job.input.image_url)
-    depth = await services.ledger.depth()
-    if depth >= services.settings.max_queued:
-        raise unavailable("queue.saturated")
     scoped = f"{ANONYMOUS}:{key}" if key else None
+    depth = await services.ledger.depth()
+    if depth >= services.settings.max_queued and not (scoped and await services.ledger.knows(scoped)):
+        raise unavailable("queue.saturated")
     created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
     if created.is_waiting:
         await services.queue.enqueue(created.job_id)
@@ -235,6 +235,15 @@ async def _end_of(job_id: str, services: Services) -> Job:
     if job is None or job.status is JobStatus.CANCELLED:
         raise JobDeadlineExceeded("the synchronous wait was over")
     return job
+
+
+async def _require_model(name: str, services: Services) -> None:
+    """Raises Problem: the model is unknown; or nobody can say, because no worker is there just now."""
+    known = await services.models()
+    if not known:
+        raise unavailable()
+    if name not in known:
+        raise invalid("body.model", f"The workers have {', '.join(known)}")
 
 
 def _require_ours(job_id: str, services: Services) -> None:

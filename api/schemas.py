@@ -85,7 +85,6 @@ class UploadView(View):
 
 class UploadDoneView(View):
     key: str
-    cdn_url: str
 
 
 class SubmittedView(View):

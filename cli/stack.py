@@ -83,11 +83,14 @@ class _Builder:
     async def start(self) -> Stack:
         options = self._options
         self._logs.mkdir(parents=True, exist_ok=True)
+        options.data_dir.chmod(0o700)  # Links, photos and answers are not for other users of this machine.
         self._lock = lock(options.data_dir)
         api_port = self._keep(reserve_from(API_PORT) if options.port is None else reserve(options.port))
         env = dict(options.env)
-        if "upload_dir" not in PipelineSettings().model_fields_set:
+        if options.is_private or "upload_dir" not in PipelineSettings().model_fields_set:
             env["PIPELINE_UPLOAD_DIR"] = str((options.data_dir / "uploads").resolve())
+        if options.is_private:
+            env["S3_BUCKET"] = ""
         settings = JobsSettings()
         broker, place = settings.broker, "as REDIS_URL says"
         if options.is_private or "redis_url" not in settings.model_fields_set:
@@ -102,7 +105,8 @@ class _Builder:
         flower_url = None
         if options.with_flower:
             flower_url = await self._start_flower(broker)
-        await self._until(lambda: _is_ready(api_url, flower_url, options.workers), "the stack")
+        pids = {process.pid for process in self._started if process.command.name.startswith("worker-")}
+        await self._until(lambda: _is_ready(api_url, flower_url, pids), "the stack")
         for process in self._started:
             process.keep_alive()
         return Stack(api_url, flower_url, place, tuple(self._started))
@@ -170,8 +174,8 @@ def lock(data_dir: Path) -> IO[bytes]:
     return file
 
 
-async def _is_ready(api_url: str, flower_url: str | None, workers: int) -> bool:
-    """Redis, broker and as many live workers as were started, all of one pipeline version; and Flower."""
+async def _is_ready(api_url: str, flower_url: str | None, workers: set[int | None]) -> bool:
+    """Redis, broker and the workers with these pids, all of one pipeline version; and Flower."""
     async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
         try:
             if (await http.get(f"{api_url}/readyz")).is_error:
@@ -181,4 +185,4 @@ async def _is_ready(api_url: str, flower_url: str | None, workers: int) -> bool:
                 return False
         except httpx.TransportError:
             return False
-    return len(live) >= workers
+    return workers <= {int(beat["worker"].rpartition(":")[2]) for beat in live}

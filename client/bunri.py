@@ -1,6 +1,7 @@
 """`BunriClient`: submit a photo's link, follow or await its job, cancel it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,8 @@ LONG_POLL = 50.0
 
 ATTEMPTS = 4
 PAUSE = 0.5
+WAIT_FAILURES = 8
+"""In a row, with growing pauses: some 18 s, in which an API is started again."""
 
 
 class ApiProblem(Exception):
@@ -109,11 +112,23 @@ class BunriClient:
         answer = await self._call("GET", f"/api/v1/scan/{job_id}", params={"wait": wait}, timeout=wait + 10)
         return Job.model_validate_json(answer.content)
 
-    async def wait(self, job_id: str) -> Job:
-        """The job when it has ended: its own deadline bounds the wait."""
-        while not (job := await self.job(job_id, wait=LONG_POLL)).status.is_final:
-            pass
-        return job
+    async def wait(self, job_id: str, *, at_most: float = 900.0) -> Job:
+        """The job when it has ended, or as it is after `at_most` seconds. Bears with trouble that passes."""
+        end = time.monotonic() + at_most
+        failures = 0
+        while True:
+            left = max(end - time.monotonic(), 0.0)
+            try:
+                job = await self.job(job_id, wait=min(LONG_POLL, left))
+            except (ApiProblem, httpx.TransportError) as error:
+                failures += 1
+                if failures > WAIT_FAILURES or not getattr(error, "retryable", True):
+                    raise
+                await asyncio.sleep(PAUSE * failures)
+                continue
+            if job.status.is_final or left == 0:
+                return job
+            failures = 0
 
     async def cancel(self, job_id: str) -> Job:
         """Raises ApiProblem `job.finished` when it was too late."""

@@ -61,6 +61,15 @@ def build_pipeline(settings: PipelineSettings) -> Pipeline:
         rules=RuleMatcher(rulebook),
         answer=AnswerWriter(writers, default),
         version=pipeline_version(fingerprints(settings.resources)),
+        setup=repr(
+            (
+                settings.local_threshold,
+                settings.reasoning_effort,
+                settings.model_max_output_tokens,
+                settings.openai_base_url,
+                settings.image_long_side,
+            )
+        ),
         models=tuple(lookers),
         expire_uploads=store.expire,
         close=closing.aclose,

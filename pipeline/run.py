@@ -38,13 +38,17 @@ class Reuse(Protocol):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One per process, shared by all its jobs; holds no state of any job."""
+    """One per process, shared by all its jobs; holds no state of any job.
+
+    `version` is the fingerprint of the resources; `setup` names the settings that change answers.
+    """
 
     load: Callable[[JobInput], Awaitable[SourceImage]]
     vision: Vision
     rules: RuleMatcher
     answer: AnswerWriter
     version: str
+    setup: str
     models: tuple[str, ...]
     expire_uploads: Callable[[], Awaitable[int]]
     close: Callable[[], Awaitable[None]]
@@ -74,7 +78,7 @@ class Pipeline:
     def _fingerprint(self, job: JobInput, image: SourceImage) -> str:
         """Of all that a result depends on. Raises ModelAccount for a model that this process does not have."""
         models = self.vision.model_for(job).name, self.answer.writer_for(job).name
-        asked = (image.sha256, job.user_input, job.locale, self.version, *models)
+        asked = (image.sha256, job.user_input, job.locale, self.version, self.setup, *models)
         return sha256("\0".join(asked).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -127,7 +128,10 @@ class LocalStore:
 
     def key_of(self, link: str) -> str | None:
         """Whatever host it names: the signature says that it is ours."""
-        parts = urlsplit(link)
+        try:
+            parts = urlsplit(link)
+        except ValueError:
+            return None
         key = parts.path.removeprefix(FILES_PATH)
         query = dict(parse_qsl(parts.query))
         if parts.path == key or not KEY.fullmatch(key):
@@ -146,7 +150,7 @@ class LocalStore:
         path = self.path_of(key)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         size = 0
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._make_folder, path.parent)
         try:
             with await asyncio.to_thread(partial.open, "xb") as file:
                 async for piece in pieces:
@@ -170,6 +174,11 @@ class LocalStore:
     def path_of(self, key: str) -> Path:
         return self._folder / key
 
+    def _make_folder(self, folder: Path) -> None:
+        """What people upload is not for other users of this machine."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+
     def _read(self, key: str) -> bytes:
         try:
             with self.path_of(key).open("rb") as file:
@@ -180,12 +189,14 @@ class LocalStore:
 
     def _expire(self) -> int:
         oldest = time.time() - self._ttl
-        old = [
-            file for channel in Channel for file in (self._folder / channel).glob("*") if file.stat().st_mtime < oldest
-        ]
-        for file in old:
-            file.unlink(missing_ok=True)
-        return len(old)
+        removed = 0
+        for channel in Channel:
+            for file in (self._folder / channel).glob("*"):
+                with suppress(FileNotFoundError):  # Another process was faster.
+                    if file.stat().st_mtime < oldest:
+                        file.unlink()
+                        removed += 1
+        return removed
 
     def _link(self, verb: str, path: str, key: str, base: str) -> str:
         expires = str(int(time.time()) + self._link_ttl)
@@ -278,7 +289,9 @@ class S3Store:
                     if each["LastModified"].timestamp() < oldest and KEY.fullmatch(each["Key"])
                 ]
                 if old:
-                    self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": old, "Quiet": True})
+                    reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": old, "Quiet": True})
+                    if errors := reply.get("Errors"):  # It answers 200 all the same.
+                        raise Internal(f"the upload store kept {len(errors)} photos: {errors[0].get('Code')}")
                 removed += len(old)
         return removed
 

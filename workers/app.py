@@ -23,7 +23,7 @@ from workers.jobs.settings import JobsSettings
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
-from workers.sweep import EVERY, sweep
+from workers.sweep import EVERY, end_late, send_due, take_back
 
 BEAT_EVERY = 5.0
 EXPIRE_UPLOADS_EVERY = 300.0
@@ -63,7 +63,9 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             asyncio.create_task(forever(name, every, work), name=name)
             for name, every, work in (
                 ("leases", leases.every, leases.renew_all),
-                ("sweep", EVERY, partial(sweep, ledger, queue)),
+                ("end_late", EVERY, partial(end_late, ledger)),
+                ("take_back", EVERY, partial(take_back, ledger)),
+                ("send_due", EVERY, partial(send_due, ledger, queue)),
                 ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )

@@ -143,7 +143,21 @@ async def test_a_browser_may_put(api: ApiServer) -> None:
 async def test_a_callback_may_come_any_number_of_times(api: ApiServer) -> None:
     link = await presigned(api)
     replies = [await api.client.post(f"{IMAGES}/scan/callback", json={"key": link["key"]}) for _ in range(2)]
-    assert [(reply.status_code, reply.json()["key"]) for reply in replies] == [(200, link["key"])] * 2
+    assert [(reply.status_code, reply.json()) for reply in replies] == [(200, {"key": link["key"]})] * 2
+
+
+async def test_only_a_put_may_be_as_long_as_an_upload(api: ApiServer) -> None:
+    headers = {"Content-Type": "application/json"}
+    reply = await api.client.post(f"{IMAGES}/uploads/callback", content=bytes(70_000), headers=headers)
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://[", "http://a]/x", "//[", "http://℀.example/x.jpg"])
+async def test_a_url_that_cannot_be_parsed_is_unsafe_and_no_error_of_ours(api: ApiServer, url: str) -> None:
+    reply = await api.client.post(SCAN, json={"image_url": url})
+    assert (reply.status_code, reply.json()["code"]) == (422, "source.url_unsafe")
+    classified = await api.client.post(f"{SCAN}/classify", json={"image_url": url})
+    assert (classified.status_code, classified.json()["error"]["code"]) == (200, "source.url_unsafe")
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ async def test_a_message_that_no_worker_took_is_sent_again_by_one_sweep_and_late
         assert await ledger.take_due() == [job.job_id]
         assert await ledger.take_due() == []
         pauses.append((await ledger.client.zscore(OUTBOX, job.job_id) or 0) - await ledger.now())
-    assert pauses == pytest.approx([30, 60, 120], abs=2)
+    assert pauses == pytest.approx([15, 30, 60], abs=2)
 
 
 async def test_a_claim_ends_the_sending(ledger: Ledger) -> None:

@@ -177,6 +177,11 @@ class Ledger:
         await self._end(job_id, "", JobStatus.CANCELLED, error=error)
         return await self.get(job_id)
 
+    async def knows(self, idempotency_key: str) -> bool:
+        """Whether a job was recorded under this key."""
+        with _translated():
+            return bool(await self.client.exists(f"bunri:idempotency:{idempotency_key}"))
+
     async def depth(self) -> int:
         """Jobs that wait in the queue."""
         with _translated():
@@ -340,6 +345,12 @@ class Ledger:
             due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_AGAIN, _job_key("")])
         return [job_id.decode() for job_id in due]
 
+    async def send_soon(self, job_ids: list[str]) -> None:
+        """Make these due again at once, unless they have been claimed meanwhile."""
+        if job_ids:
+            with _translated():
+                await self.client.zadd(OUTBOX, dict.fromkeys(job_ids, await self.now()), xx=True)
+
     async def expire(self) -> list[str]:
         """End each job that is past its deadline. Returns the ids of those ended."""
         late = await self._by_score(DEADLINES, "-inf", await self.now())
@@ -371,8 +382,8 @@ class Ledger:
 
     async def _fail_unheld(self, job_id: str, code: str, trace_id: bytes, stage: bytes | None) -> bool:
         """End a job whoever holds it. Reads no more of the record than it must: another version may have written it."""
-        error = JobError(code=code, retryable=CATALOGUE[code].retryable, trace_id=trace_id.decode())
-        reached = Stage(stage.decode()) if stage and stage.decode() in set(Stage) else None
+        error = JobError(code=code, retryable=CATALOGUE[code].retryable, trace_id=trace_id.decode(errors="replace"))
+        reached = next((each for each in Stage if each.encode() == stage), None)
         return await self._end(job_id, "", JobStatus.FAILED, error=error, failed_stage=reached)
 
     async def _put_back(

@@ -12,6 +12,7 @@ if not (is_due or is_left) then
 end
 redis.call('HINCRBY', job, 'token', 1)
 redis.call('HINCRBY', job, 'attempts', 1)
+redis.call('HDEL', job, 'sends')
 local lease_until = time + tonumber(ARGV[2])
 redis.call('HSET', job, 'status', 'running', 'lease_until', lease_until)
 if not state[4] then

@@ -8,7 +8,7 @@ for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMI
   local job = ARGV[3] .. job_id
   if redis.call('HGET', job, 'status') == 'queued' then
     local sends = redis.call('HINCRBY', job, 'sends', 1)
-    redis.call('ZADD', KEYS[1], time + tonumber(ARGV[2]) * 2 ^ math.min(sends, 10), job_id)
+    redis.call('ZADD', KEYS[1], time + tonumber(ARGV[2]) * 2 ^ math.min(sends - 1, 10), job_id)
     table.insert(due, job_id)
   else
     redis.call('ZREM', KEYS[1], job_id)

@@ -1,0 +1,46 @@
+"""The sweep's rounds against a real ledger, with a broker that says no."""
+
+from typing import cast
+
+import pytest
+
+from tests.support.jobs import new_job
+from workers.jobs.ledger import OUTBOX, Ledger
+from workers.jobs.model import JobStatus
+from workers.jobs.queue import JobQueue, QueueUnavailable
+from workers.sweep import end_late, send_due
+
+
+class BrokenQueue:
+    """Refuses the first message, takes the rest."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def enqueue(self, job_id: str) -> None:
+        self.asked.append(job_id)
+        if len(self.asked) == 1:
+            raise QueueUnavailable("meant")
+
+
+async def test_a_message_that_the_broker_refused_is_due_again_and_holds_up_no_other(ledger: Ledger) -> None:
+    ids = [(await ledger.create(new_job())).job_id for _ in range(5)]
+    await ledger.client.zadd(OUTBOX, dict.fromkeys(ids, 1.0))
+    queue = BrokenQueue()
+    await send_due(ledger, cast("JobQueue", queue))
+    assert sorted(queue.asked) == sorted(ids)
+    refused = queue.asked[0]
+    await send_due(ledger, cast("JobQueue", queue))
+    assert queue.asked[5:] == [refused]
+
+
+@pytest.mark.parametrize("damaged", [{"trace_id": b"\xff\xfe"}, {"stage": b"\xff"}, {"input": b"?"}])
+async def test_a_damaged_record_is_ended_and_holds_up_no_other(ledger: Ledger, damaged: dict[str, bytes]) -> None:
+    first, second = new_job(deadline=0.001), new_job(deadline=0.001)
+    for job in (first, second):
+        await ledger.create(job)
+    await ledger.client.hset(f"bunri:job:{first.job_id}", mapping=damaged)
+    await end_late(ledger)
+    job = await ledger.get(second.job_id)
+    assert job is not None
+    assert job.status is JobStatus.FAILED
