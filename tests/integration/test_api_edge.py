@@ -133,7 +133,7 @@ async def test_an_allowed_origin_is_echoed_with_credentials(jobs_settings: JobsS
         reply = await api.client.get("/healthz", headers={"Origin": ORIGIN})
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     assert reply.headers["access-control-allow-credentials"] == "true"
-    assert reply.headers["access-control-expose-headers"].lower() == "location, retry-after"
+    assert reply.headers["access-control-expose-headers"].lower() == "location, retry-after, x-trace-id"
     assert "Origin" in reply.headers["vary"]
 
 

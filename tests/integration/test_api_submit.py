@@ -146,7 +146,6 @@ async def test_an_address_that_may_not_be_fetched_is_refused_before_it_is_a_job(
         ({"image_url": "https://photos.example/" + "a" * 9000}, "body.image_url"),
         ({"user_input": "가" * 2001}, "body.user_input"),
         ({"user_input": "\ud800"}, "body.user_input"),
-        ({"model": "gpt-1"}, "body.model"),
         ({"locale": "fr"}, "body.locale"),
         ({"priority": "bulk"}, "body.priority"),
         ({"image_key": "uploads/1"}, "body.image_key"),
@@ -188,6 +187,17 @@ async def test_no_log_line_holds_the_urls_query(api: ApiServer) -> None:
 async def test_fields_of_other_versions_are_ignored(api: ApiServer) -> None:
     answer = await api.client.post(SCAN, json=body(session_id="1", user_input=None, image_key=None))
     assert answer.status_code == 202
+
+
+async def test_a_model_that_the_workers_lack_is_named(api: ApiServer, ledger: Ledger) -> None:
+    await ledger.beat(WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local",)))
+    answer = await api.client.post(SCAN, json=body(model="gpt-1"))
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body.model")
+
+
+@pytest.mark.parametrize(("model", "status"), [("local", 202), ("gpt-5.6-terra", 503)])
+async def test_without_a_worker_only_the_local_model_is_sure_to_come(api: ApiServer, model: str, status: int) -> None:
+    assert (await api.client.post(SCAN, json=body(model=model))).status_code == status
 
 
 async def test_a_model_that_the_workers_have_can_be_chosen(api: ApiServer, ledger: Ledger) -> None:
