@@ -310,16 +310,21 @@ def _changed_model(folder: Path, **changes: Any) -> Path:  # Any: a card's field
     return folder
 
 
-def test_no_thread_of_onnxruntime_reports_to_its_maker() -> None:
-    """With its telemetry on, importing it starts one thread more than the same import without."""
-    count = "import os, {module}; print(len(os.listdir('/proc/self/task')))"
+def test_onnxruntime_is_imported_with_its_telemetry_off() -> None:
+    """Whether it really starts a thread to report on differs from machine to machine; what it is told does not."""
+    watch = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+
+sys.meta_path.insert(0, Watch())
+import pipeline.model.local
+"""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    threads = {}
-    for name, module, env in (
-        ("ours", "pipeline.model.local", environment),
-        ("silent", "numpy, onnxruntime", environment | {"ORT_DISABLE_TELEMETRY": "1"}),
-        ("talkative", "numpy, onnxruntime", environment),
-    ):
-        command = [sys.executable, "-c", count.format(module=module)]
-        threads[name] = int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
-    assert threads["ours"] == threads["silent"] < threads["talkative"]
+    seen = subprocess.run(
+        [sys.executable, "-c", watch], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert seen.stdout.split() == ["1"]
