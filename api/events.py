@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from api.deps import Services, Wired
 from api.description import EVENT, problems
 from api.scans import find_job
-from api.schemas import API, error_of, result_of
+from api.schemas import API
 from pipeline.types import Stage
-from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import Job, JobEvent
+from workers.jobs.view import error_of, result_of
 
 RECONNECT_MS = 2000
 

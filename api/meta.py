@@ -22,7 +22,7 @@ from api.schemas import (
 from pipeline.errors import ErrorSpec
 from pipeline.texts import Texts, fingerprints, pipeline_version
 from pipeline.types import Locale
-from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import QueueUnavailable
 

@@ -14,7 +14,8 @@ from pipeline.errors import CATALOGUE, Blame, ErrorSpec, PipelineError
 from pipeline.storage import LinkExpired, LinkRefused
 from pipeline.texts import Texts
 from pipeline.types import Locale
-from workers.jobs.ledger import IdempotencyMismatch, LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.ledger import IdempotencyMismatch
 from workers.jobs.queue import QueueUnavailable
 
 log = structlog.get_logger()

@@ -29,7 +29,6 @@ from api.schemas import (
     API,
     CategoryView,
     ClassifyRequest,
-    JobView,
     ProcessingView,
     ResultView,
     ScanRequest,
@@ -38,9 +37,10 @@ from api.schemas import (
 )
 from pipeline.errors import JobDeadlineExceeded
 from pipeline.types import JobInput, Locale
-from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob
 from workers.jobs.queue import job_born_at, new_job_id
+from workers.jobs.view import JobView
 
 ANONYMOUS = "anonymous"
 """Scope of idempotency keys: every caller, until callers have names."""

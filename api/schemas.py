@@ -1,18 +1,15 @@
-"""What goes over the wire: the contract's requests and answers, made from jobs and results.
+"""What goes over the wire: the contract's requests and answers. How a job itself is shown is `workers/jobs/view.py`."""
 
-The one place where text from a model or a user is escaped for HTML: existing clients show it as HTML.
-"""
-
-from html import escape
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.errors import Blame
 from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
-from pipeline.types import Classification, Locale, PipelineResult, Stage, StageStatus, Usage
-from workers.jobs.model import Job, JobError, JobKind, JobStatus, Timings
+from pipeline.types import Locale, Stage, StageStatus
+from workers.jobs.model import Job, JobError, JobStatus
+from workers.jobs.view import ErrorView, PipelineResultView, View, error_of, result_of
 
 API = "/api/v1"
 
@@ -24,10 +21,6 @@ class Request(BaseModel):
     """Older clients send fields that we never had or no longer have: they are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class View(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ScanRequest(Request):
@@ -111,114 +104,6 @@ class SubmittedView(View):
             cancel_url=f"{path}/cancel",
             queue_position=queue_position,
             pipeline_version=pipeline_version,
-        )
-
-
-class ErrorView(View):
-    """Why a job failed: `message` is in the job's language and says what to do about it."""
-
-    code: str
-    message: str
-    retryable: bool
-    trace_id: str
-
-    @classmethod
-    def of(cls, error: JobError, texts: Texts, locale: Locale) -> Self:
-        text = texts.error(error.code, locale)
-        message = f"{text.message} {text.advice}"
-        return cls(code=error.code, message=message, retryable=error.retryable, trace_id=error.trace_id)
-
-
-class MetaView(View):
-    user_input: str
-
-
-class ClassificationView(View):
-    classification: Classification
-    situation_tags: tuple[str, ...]
-    confidence: float
-    meta: MetaView
-
-
-class FinalAnswerView(View):
-    """`disposal_steps` is an object (`단계1`, `단계2`, …) because existing clients read it so."""
-
-    disposal_steps: dict[str, str]
-    insufficiencies: tuple[str, ...]
-    user_answer: str
-
-
-class PipelineResultView(View):
-    """`disposal_rules` is the rule's key and category, and the rule document itself."""
-
-    classification_result: ClassificationView
-    disposal_rules: dict[str, Any]
-    final_answer: FinalAnswerView
-
-    @classmethod
-    def of(cls, result: PipelineResult, user_input: str) -> Self:
-        seen, rule, answer = result.observation, result.rule, result.answer
-        return cls(
-            classification_result=ClassificationView(
-                classification=seen.classification,
-                situation_tags=seen.situation_tags,
-                confidence=seen.confidence,
-                meta=MetaView(user_input=escape(user_input)),
-            ),
-            disposal_rules={"key": rule.key, "category": rule.category, **rule.document},
-            final_answer=FinalAnswerView(
-                disposal_steps={f"단계{n}": escape(step) for n, step in enumerate(answer.disposal_steps, start=1)},
-                insufficiencies=tuple(escape(text) for text in answer.insufficiencies),
-                user_answer=escape(answer.user_answer),
-            ),
-        )
-
-
-class JobView(View):
-    """The job resource. Times are Unix seconds, durations seconds."""
-
-    job_id: str
-    kind: JobKind
-    status: JobStatus
-    stage: Stage
-    progress: int
-    queue_position: int | None
-    attempts: int
-    pipeline_version: str
-    model: str | None
-    degraded: bool
-    cached: bool
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    timings: Timings
-    usage: Usage
-    metadata: dict[str, str]
-    error: ErrorView | None
-    result: PipelineResultView | None
-
-    @classmethod
-    def of(cls, job: Job, texts: Texts) -> Self:
-        return cls(
-            job_id=job.job_id,
-            kind=job.kind,
-            status=job.status,
-            stage=job.stage,
-            progress=job.progress,
-            queue_position=job.queue_position,
-            attempts=job.attempts,
-            pipeline_version=job.pipeline_version,
-            model=job.model,
-            degraded=job.degraded,
-            cached=job.cached,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-            timings=job.timings,
-            usage=job.usage,
-            metadata=job.metadata,
-            error=error_of(job, texts),
-            result=result_of(job),
         )
 
 
@@ -356,11 +241,3 @@ class HealthView(View):
 
 def job_path(job_id: str) -> str:
     return f"{API}/scan/{job_id}"
-
-
-def result_of(job: Job) -> PipelineResultView | None:
-    return PipelineResultView.of(job.result, job.input.user_input) if job.result else None
-
-
-def error_of(job: Job, texts: Texts) -> ErrorView | None:
-    return ErrorView.of(job.error, texts, job.input.locale) if job.error else None

@@ -16,7 +16,8 @@ from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
 from workers import broker
 from workers.forever import forever
-from workers.jobs.ledger import Ledger, LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.ledger import Ledger
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
 from workers.jobs.settings import JobsSettings

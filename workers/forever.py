@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from pipeline.errors import PipelineError
-from workers.jobs.ledger import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.queue import QueueUnavailable
 
 log = structlog.get_logger()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from workers.jobs.ledger import Ledger, LedgerUnavailable, StaleClaim
+from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim
 
 log = structlog.get_logger()

@@ -11,7 +11,8 @@ from pipeline.errors import Internal, JobDeadlineExceeded, PipelineError
 from pipeline.run import Pipeline
 from pipeline.types import PipelineResult, Stage, StageEvent, Usage
 from workers import retry
-from workers.jobs.ledger import Ledger, LedgerUnavailable, StaleClaim
+from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim, JobError
 from workers.leases import Leases
 from workers.reuse import JobReuse

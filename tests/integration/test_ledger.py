@@ -11,16 +11,8 @@ from pipeline.types import Stage, Usage
 from tests.support.jobs import answer, completed, new_job, observation, result, started
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-from workers.jobs.ledger import (
-    DEADLINES,
-    LEASES,
-    OUTBOX,
-    QUEUED,
-    IdempotencyMismatch,
-    Ledger,
-    LedgerUnavailable,
-    StaleClaim,
-)
+from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.ledger import DEADLINES, LEASES, OUTBOX, QUEUED, IdempotencyMismatch, Ledger, StaleClaim
 from workers.jobs.model import TRANSITIONS, Claim, JobError, JobStatus
 from workers.jobs.settings import JobsSettings
 

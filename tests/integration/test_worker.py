@@ -24,8 +24,9 @@ from tests.support.openai_server import base_url, late, openai_server, problem, 
 from tests.support.redis_server import free_port, start_redis
 from tests.support.wait import eventually
 from workers.command import worker_command
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.feed import Feed
-from workers.jobs.ledger import OUTBOX, Ledger, LedgerUnavailable
+from workers.jobs.ledger import OUTBOX, Ledger
 from workers.jobs.model import Job
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings

@@ -4,13 +4,10 @@ Nothing else writes these keys. A key carries a TTL or is one of PERMANENT_KEYS,
 a bounded stream, and counters.
 """
 
-from contextlib import contextmanager
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import orjson
-import redis.asyncio as redis
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio import Redis
 
 from pipeline.errors import CATALOGUE
 from pipeline.types import (
@@ -21,6 +18,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
+from workers.jobs.connection import connect, script, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -45,9 +43,6 @@ from workers.jobs.record import (
 )
 from workers.jobs.settings import JobsSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 QUEUED = "bunri:queued"  # job id → created at
 OUTBOX = "bunri:outbox"  # job id → when the sweep sends its message (again), unless a worker has claimed it by then
 LEASES = "bunri:leases"  # job id → lease runs out at
@@ -64,15 +59,8 @@ SEND_AGAIN = 15.0
 Redis hands out a message and forgets it before the worker knows it (facts.md, Celery 1), so it may be lost even then.
 """
 
-SERVER_TROUBLE = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN")
-"""Error replies of a Redis that cannot serve now: full, read-only, its disk full, loading, failing over."""
-
 BATCH = 1000
 """Most jobs that one pass of the sweep looks at."""
-
-
-class LedgerUnavailable(Exception):
-    """Redis did not answer, or not in time. A write may or may not have happened."""
 
 
 class IdempotencyMismatch(Exception):
@@ -86,31 +74,17 @@ class StaleClaim(Exception):
 class Ledger:
     """One per process. Connects on first use; every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, client: redis.Redis, settings: JobsSettings) -> None:
+    def __init__(self, client: Redis, settings: JobsSettings) -> None:
         self.client = client
         self._settings = settings
-        folder = files("workers.jobs") / "lua"
-        prelude = (folder / "prelude.lua").read_text()
-        script = {
-            name: client.register_script(prelude + (folder / f"{name}.lua").read_text())
-            for name in ("create", "claim", "record", "finish", "release", "take_due", "reserve")
-        }
-        self._create, self._claim = script["create"], script["claim"]
-        self._record, self._finish = script["record"], script["finish"]
-        self._release, self._take_due = script["release"], script["take_due"]
-        self._reserve = script["reserve"]
+        self._create, self._claim = script(client, "create"), script(client, "claim")
+        self._record, self._finish = script(client, "record"), script(client, "finish")
+        self._release, self._take_due = script(client, "release"), script(client, "take_due")
+        self._reserve = script(client, "reserve")
 
     @classmethod
     def connect(cls, settings: JobsSettings) -> Self:
-        client = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=settings.redis_timeout,
-            socket_connect_timeout=settings.redis_timeout,
-            socket_keepalive=True,
-            health_check_interval=30,
-            max_connections=10_000,
-        )
-        return cls(client, settings)
+        return cls(connect(settings), settings)
 
     @property
     def longest_block_ms(self) -> int:
@@ -121,7 +95,7 @@ class Ledger:
         await self.client.aclose()
 
     async def ping(self) -> None:
-        with _translated():
+        with translated():
             await self.client.ping()
 
     # --- the api's side ---
@@ -142,7 +116,7 @@ class Ledger:
             "trace_id": job.trace_id,
         }
         queued = event_body(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
-        with _translated():
+        with translated():
             reply = await self._create(
                 keys=[key, _events_key(job.job_id), FEED, QUEUED, OUTBOX, DEADLINES, idempotency],
                 args=[job.job_id, job.deadline, ttl, fingerprint, SEND_AGAIN, queued, *flat(fields), _job_key("")],
@@ -152,7 +126,7 @@ class Ledger:
         return Created(job_id=reply[0].decode(), is_new=bool(reply[1]), is_waiting=bool(reply[2]))
 
     async def get(self, job_id: str) -> Job | None:
-        with _translated():
+        with translated():
             async with self.client.pipeline(transaction=False) as pipe:
                 pipe.hgetall(_job_key(job_id))
                 pipe.zrank(QUEUED, job_id)
@@ -161,7 +135,7 @@ class Ledger:
 
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
-        with _translated():
+        with translated():
             bodies = await cast("Any", self.client.lrange(_events_key(job_id), after, -1))
         return [JobEvent.parse(after + place, body) for place, body in enumerate(bodies, start=1)]
 
@@ -179,27 +153,27 @@ class Ledger:
 
     async def knows(self, idempotency_key: str) -> bool:
         """Whether a job was recorded under this key."""
-        with _translated():
+        with translated():
             return bool(await self.client.exists(f"bunri:idempotency:{idempotency_key}"))
 
     async def depth(self) -> int:
         """Jobs that wait in the queue."""
-        with _translated():
+        with translated():
             return int(await self.client.zcard(QUEUED))
 
     async def running(self) -> int:
-        with _translated():
+        with translated():
             return int(await self.client.zcard(LEASES))
 
     async def counts(self) -> dict[str, int]:
         """Jobs ended since the ledger began, by `completed`, `cancelled` or `failed:<code>`."""
-        with _translated():
+        with translated():
             counts = await cast("Any", self.client.hgetall(COUNTS))
         return {fate.decode(): int(count) for fate, count in counts.items()}
 
     async def workers(self, *, within: float = 15.0) -> list[WorkerBeat]:
         """Workers that said so within the last seconds."""
-        with _translated():
+        with translated():
             seconds, _ = await self.client.time()
         beats = await self._by_score(WORKERS, seconds - within, "+inf")
         return [WorkerBeat.model_validate_json(beat) for beat in beats]
@@ -207,7 +181,7 @@ class Ledger:
     # --- the worker's side ---
 
     async def beat(self, beat: WorkerBeat, *, forget_after: float = 60.0) -> None:
-        with _translated():
+        with translated():
             seconds, _ = await self.client.time()
             async with self.client.pipeline(transaction=False) as pipe:
                 pipe.zadd(WORKERS, {beat.model_dump_json(): seconds})
@@ -216,12 +190,12 @@ class Ledger:
 
     async def depart(self, beat: WorkerBeat) -> None:
         """A worker says goodbye, so that readiness need not wait for its beat to grow old."""
-        with _translated():
+        with translated():
             await self.client.zrem(WORKERS, beat.model_dump_json())
 
     async def claim(self, job_id: str) -> Claim | None:
         """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another."""
-        with _translated():
+        with translated():
             reply = await self._claim(
                 keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, self._settings.lease]
             )
@@ -242,7 +216,7 @@ class Ledger:
 
     async def now(self) -> float:
         """Unix seconds by the clock that leases and deadlines are measured with."""
-        with _translated():
+        with translated():
             seconds, micros = await self.client.time()
         return float(seconds) + float(micros) / 1e6
 
@@ -258,7 +232,7 @@ class Ledger:
             if event.checkpoint is not None:
                 fields[f"checkpoint:{event.stage}"] = event.checkpoint.model_dump_json()
             bodies.append(event_body(claim.job_id, event.stage, event.status, progress))
-        with _translated():
+        with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
                 args=[claim.job_id, claim.token, self._settings.lease, *flat(fields), *bodies],
@@ -317,7 +291,7 @@ class Ledger:
 
     async def reserve(self, fingerprint: str, job_id: str) -> Reservation:
         """Ask for the result with this fingerprint: it is there, another job is at it, or this job may make it."""
-        with _translated():
+        with translated():
             state, *value = await self._reserve(
                 keys=[_result_key(fingerprint), _job_key("")], args=[job_id, int(self._settings.max_deadline)]
             )
@@ -326,7 +300,7 @@ class Ledger:
 
     async def share(self, fingerprint: str, result: PipelineResult, *, ttl: int) -> None:
         """Keep a result for other jobs, `ttl` seconds."""
-        with _translated():
+        with translated():
             async with self.client.pipeline(transaction=True) as pipe:
                 pipe.hset(_result_key(fingerprint), "result", result.model_dump_json())
                 pipe.expire(_result_key(fingerprint), ttl)
@@ -341,14 +315,14 @@ class Ledger:
 
     async def take_due(self) -> list[str]:
         """Ids of the jobs whose message must be sent now, each handed to one caller."""
-        with _translated():
+        with translated():
             due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_AGAIN, _job_key("")])
         return [job_id.decode() for job_id in due]
 
     async def send_soon(self, job_ids: list[str]) -> None:
         """Make these due again at once, unless they have been claimed meanwhile."""
         if job_ids:
-            with _translated():
+            with translated():
                 await self.client.zadd(OUTBOX, dict.fromkeys(job_ids, await self.now()), xx=True)
 
     async def expire(self) -> list[str]:
@@ -357,12 +331,12 @@ class Ledger:
         return [job_id for job_id in late if await self._expire_one(job_id)]
 
     async def _by_score(self, key: str, low: float | str, high: float | str) -> list[str]:
-        with _translated():
+        with translated():
             members = await self.client.zrangebyscore(key, low, high, start=0, num=BATCH)
         return [member.decode() for member in cast("list[bytes]", members)]
 
     async def _expire_one(self, job_id: str) -> bool:
-        with _translated():
+        with translated():
             trace_id, stage = await cast("Any", self.client.hmget(_job_key(job_id), "trace_id", "stage"))
             if trace_id is None:  # Its record's TTL ran out first; forget what still lists it.
                 for key in (QUEUED, OUTBOX, LEASES, DEADLINES):
@@ -375,7 +349,7 @@ class Ledger:
         if crashes is None:
             return False
         if crashes >= self._settings.max_attempts:
-            with _translated():
+            with translated():
                 trace_id, stage = await cast("Any", self.client.hmget(_job_key(job_id), "trace_id", "stage"))
             await self._fail_unheld(job_id, "job.worker_lost", trace_id or b"", stage)
         return True
@@ -397,7 +371,7 @@ class Ledger:
         fields: Fields | None = None,
     ) -> int | None:
         """The counter's new value, or None when the job was not ours to put back."""
-        with _translated():
+        with translated():
             reply: int | None = await self._release(
                 keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
                 args=[job_id, token, delay, send_in, counter, *flat(fields or {})],
@@ -424,7 +398,7 @@ class Ledger:
             bodies.append(event_body(job_id, Stage.REWARD, StageStatus.SKIPPED, PROGRESS[Stage.REWARD]))
         extra = {"outcome": str(status)} | ({"error": error.model_dump()} if error else {})
         bodies.append(event_body(job_id, Stage.DONE, StageStatus.COMPLETED, PROGRESS[Stage.DONE], extra))
-        with _translated():
+        with translated():
             done = await self._finish(
                 keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, QUEUED, OUTBOX, LEASES, DEADLINES],
                 args=[job_id, token, status, self._settings.result_ttl, fate, *flat(fields), *bodies],
@@ -432,18 +406,6 @@ class Ledger:
         if not done and token != "":
             raise StaleClaim
         return bool(done)
-
-
-@contextmanager
-def _translated() -> "Iterator[None]":
-    try:
-        yield
-    except ResponseError as error:
-        if not any(trouble in str(error) for trouble in SERVER_TROUBLE):
-            raise  # A mistake of ours, in a script or in a key's type.
-        raise LedgerUnavailable(str(error)[:100]) from error
-    except (RedisError, OSError) as error:
-        raise LedgerUnavailable(type(error).__name__) from error
 
 
 def _spent(claim: Claim, spent: Usage) -> Fields:
