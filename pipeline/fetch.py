@@ -125,13 +125,8 @@ class Fetcher:
         limit = self._settings.fetch_max_bytes
         if (response.content_length or 0) > limit:
             raise SourceTooLarge(f"{target.place}: {response.content_length} bytes announced")
-        pieces, size = [], 0
-        async for piece in _decoded(target, response):
-            size += len(piece)
-            if size > limit:
-                raise SourceTooLarge(f"{target.place}: more than {limit} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        body = _bounded(target, limit, _decoded(target, limit, response))
+        return b"".join([piece async for piece in body])
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
         """The beginning of an error body. One that cannot be read says nothing; the status still does."""
@@ -218,14 +213,24 @@ def _lookup_failure(host: str, error: socket.gaierror) -> PipelineError:
     return SourceUnreachable(f"{host} cannot be resolved: {error.errno}")
 
 
-async def _decoded(target: CheckedUrl, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _bounded(target: CheckedUrl, limit: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise SourceTooLarge(f"{target.place}: more than {limit} bytes")
+        yield piece
+
+
+async def _decoded(target: CheckedUrl, limit: int, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The body's pieces without their Content-Encoding, none larger than MAX_PIECE."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     pieces: AsyncIterator[bytes] = response.content.iter_any()
     if encoding not in {"identity", ""}:
         if encoding not in {"gzip", "x-gzip", "deflate"}:
             raise SourceUnsupportedMedia(f"{target.place}: an encoding that we did not ask for")
-        pieces = _inflated(target, pieces)
+        # What is compressed is counted on both sides: an endless stream may unfold to nothing.
+        pieces = _inflated(target, _bounded(target, limit, pieces))
     async for piece in pieces:
         yield piece
 
@@ -238,6 +243,8 @@ async def _inflated(target: CheckedUrl, pieces: AsyncIterator[bytes]) -> AsyncIt
             while rest:
                 yield inflate.decompress(rest, MAX_PIECE)
                 rest = inflate.unconsumed_tail
+            if inflate.eof:
+                return  # zlib would keep in memory whatever follows.
     except zlib.error as error:
         raise SourceUnreachable(f"{target.place}: its compression is broken") from error
     if not inflate.eof:

@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -247,6 +248,22 @@ async def test_a_body_as_large_as_the_limit_is_taken(origin: ImageServer, fetche
 
 async def test_a_compressed_body_is_counted_as_it_unfolds(origin: ImageServer, fetcher: Fetcher) -> None:
     url = origin.on("/a.jpg", origin_answers.compressed(bytes(50_000_000)))
+    assert type(await refusal(fetcher, url)) is SourceTooLarge
+
+
+async def test_what_follows_the_end_of_a_compressed_body_is_not_kept(origin: ImageServer) -> None:
+    """zlib would collect it, and it unfolds to nothing that could be counted."""
+    fetcher = open_fetcher("127.0.0.1", fetch_max_bytes=10_000_000)  # More than what a connection holds unread.
+    url = origin.on("/a.jpg", origin_answers.endless(b"x" * 8192, gzip.compress(BODY), Content_Encoding="gzip"))
+    assert await fetcher.fetch(url) == BODY
+    await fetcher.close()
+
+
+async def test_a_compressed_body_that_never_unfolds_is_cut_at_the_limit(origin: ImageServer, fetcher: Fetcher) -> None:
+    squeeze = zlib.compressobj()
+    start = squeeze.compress(BODY) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    empty = b"\0\0\0\xff\xff"  # A stored block of no bytes.
+    url = origin.on("/a.jpg", origin_answers.endless(empty * 1000, start, Content_Encoding="deflate"))
     assert type(await refusal(fetcher, url)) is SourceTooLarge
 
 
