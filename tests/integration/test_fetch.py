@@ -1,12 +1,17 @@
 """The real fetcher against a real origin that misbehaves."""
 
+import asyncio
+import contextlib
 import gzip
 import socket
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline.address import AddressGuard
 from pipeline.errors import (
@@ -23,6 +28,7 @@ from pipeline.errors import (
 from pipeline.fetch import Fetcher, Lookup
 from pipeline.settings import PipelineSettings
 from tests.support import image_server as origin_answers
+from tests.support.addresses import addresses, is_public, urls
 from tests.support.image_server import ImageServer, full_backlog, image_server, redirect, reply
 from tests.support.redis_server import free_port
 
@@ -214,6 +220,46 @@ async def test_a_guard_that_lets_a_url_pass_still_judges_the_dialled_address(ori
     await fetcher.close()
 
 
+class Switchboard(asyncio.SelectorEventLoop):
+    """Takes down each address that a socket is to be connected to, and connects none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled: list[str] = []
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        del sock
+        self.dialled.append(address[0])
+        raise ConnectionRefusedError
+
+
+def dialled_for(url: str, found: list[str]) -> list[str]:
+    """What a fetch of this URL connects to while every name resolves to `found`."""
+    loop = Switchboard()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        fetcher = open_fetcher(lookup=lambda _host, _port: found)
+        with contextlib.suppress(PipelineError):
+            runner.run(fetcher.fetch(url))
+        runner.run(fetcher.close())
+    return loop.dialled
+
+
+named = st.sampled_from(["https://photos.example.com/a.jpg", "http://분리.한국:8080/?a=b", "http://a_b.example./"])
+
+
+@given(url=urls | named, found=st.lists(addresses.map(str), min_size=1, max_size=3))
+@example(url="http://photos.example.com/", found=["10.0.0.1"])
+@example(url="http://photos.example.com/", found=["8.8.8.8", "fe80::1%eth0"])
+@example(url="http://photos.example.com/", found=["::ffff:127.0.0.1"])
+def test_no_url_makes_us_connect_to_an_address_that_is_not_public(url: str, found: list[str]) -> None:
+    assert all(is_public(ip_address(ip)) for ip in dialled_for(url, found))
+
+
+@pytest.mark.parametrize("ip", ["8.8.8.8", "2606:4700::1111"])
+def test_what_is_public_is_dialled(ip: str) -> None:
+    assert dialled_for("http://photos.example.com/", [ip]) == [ip]
+
+
 @pytest.mark.parametrize(
     ("errno", "kind"),
     [
@@ -252,7 +298,7 @@ async def test_a_compressed_body_is_counted_as_it_unfolds(origin: ImageServer, f
 
 
 async def test_what_follows_the_end_of_a_compressed_body_is_not_kept(origin: ImageServer) -> None:
-    """zlib would collect it, and it unfolds to nothing that could be counted."""
+    """Zlib would collect it, and it unfolds to nothing that could be counted."""
     fetcher = open_fetcher("127.0.0.1", fetch_max_bytes=10_000_000)  # More than what a connection holds unread.
     url = origin.on("/a.jpg", origin_answers.endless(b"x" * 8192, gzip.compress(BODY), Content_Encoding="gzip"))
     assert await fetcher.fetch(url) == BODY
