@@ -129,11 +129,12 @@ class Fetcher:
         return b"".join([piece async for piece in body])
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
-        """The beginning of an error body. One that cannot be read says nothing; the status still does."""
+        """The beginning of an error body. One that cannot be read, or drips, says nothing; the status still does."""
         body = bytearray()
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            while len(body) < MAX_ERROR_BODY and (piece := await response.content.read(MAX_ERROR_BODY)):
-                body += piece
+            async with asyncio.timeout(self._settings.fetch_read_timeout):
+                while len(body) < MAX_ERROR_BODY and (piece := await response.content.read(MAX_ERROR_BODY)):
+                    body += piece
         return bytes(body[:MAX_ERROR_BODY])
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.address import AddressGuard
@@ -55,9 +55,9 @@ async def fetcher() -> AsyncIterator[Fetcher]:
 
 
 def open_fetcher(allow: str = "", lookup: Lookup | None = None, **limits: Any) -> Fetcher:
-    settings = PipelineSettings.model_validate(LIMITS | limits)
-    guard = AddressGuard(allow, settings.fetch_ports)
-    return Fetcher(settings, guard) if lookup is None else Fetcher(settings, guard, lookup=lookup)
+    pipeline = PipelineSettings.model_validate(LIMITS | limits)
+    guard = AddressGuard(allow, pipeline.fetch_ports)
+    return Fetcher(pipeline, guard) if lookup is None else Fetcher(pipeline, guard, lookup=lookup)
 
 
 async def refusal(fetcher: Fetcher, url: str) -> PipelineError:
@@ -150,6 +150,11 @@ async def test_an_error_body_that_never_comes_leaves_the_status(origin: ImageSer
     assert type(await refusal(fetcher, url)) is SourceNotFound
 
 
+async def test_an_error_body_that_drips_leaves_the_status(origin: ImageServer, fetcher: Fetcher) -> None:
+    url = origin.on("/a.jpg", origin_answers.drip(b"x" * 1000, 0.05, 403))
+    assert type(await refusal(fetcher, url)) is SourceForbidden
+
+
 async def test_redirects_are_followed_to_the_image(origin: ImageServer, fetcher: Fetcher) -> None:
     origin.on("/3.jpg", reply(200, BODY))
     origin.on("/2", redirect("/3.jpg", 308))
@@ -210,10 +215,10 @@ async def test_the_address_that_was_checked_is_the_one_dialled(origin: ImageServ
 
 
 async def test_a_guard_that_lets_a_url_pass_still_judges_the_dialled_address(origin: ImageServer) -> None:
-    settings = PipelineSettings.model_validate(LIMITS)
-    guard = AddressGuard("", settings.fetch_ports)
-    fetcher = Fetcher(settings, guard)
-    lenient = AddressGuard("127.0.0.1", settings.fetch_ports)
+    pipeline = PipelineSettings.model_validate(LIMITS)
+    guard = AddressGuard("", pipeline.fetch_ports)
+    fetcher = Fetcher(pipeline, guard)
+    lenient = AddressGuard("127.0.0.1", pipeline.fetch_ports)
     guard.check_url = lenient.check_url  # type: ignore[method-assign]  # a hole in the first check
     assert type(await refusal(fetcher, origin.on("/a.jpg", reply(200, BODY)))) is SourceUrlUnsafe
     assert origin.requests == []
@@ -251,6 +256,7 @@ named = st.sampled_from(["https://photos.example.com/a.jpg", "http://분리.한�
 @example(url="http://photos.example.com/", found=["10.0.0.1"])
 @example(url="http://photos.example.com/", found=["8.8.8.8", "fe80::1%eth0"])
 @example(url="http://photos.example.com/", found=["::ffff:127.0.0.1"])
+@settings(deadline=None)
 def test_no_url_makes_us_connect_to_an_address_that_is_not_public(url: str, found: list[str]) -> None:
     assert all(is_public(ip_address(ip)) for ip in dialled_for(url, found))
 

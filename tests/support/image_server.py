@@ -112,11 +112,11 @@ def silence(*, headers: bool = False) -> Answer:
     return answer
 
 
-def drip(body: bytes, every: float) -> Answer:
+def drip(body: bytes, every: float, status: int = 200) -> Answer:
     """One byte at a time, always in time for a read limit."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(_head(200, {"Content-Length": str(len(body))}))
+        writer.write(_head(status, {"Content-Length": str(len(body))}))
         for byte in body:
             writer.write(bytes([byte]))
             await writer.drain()
