@@ -17,7 +17,7 @@ OWNERS = {
     "pillow_heif": {"pipeline/image.py"},
     "botocore": {"pipeline/storage.py"},
     "PIL": {"pipeline/image.py"},
-    "aiohttp": {"pipeline/fetch.py", "pipeline/model/openai.py"},
+    "aiohttp": {"pipeline/dial.py", "pipeline/fetch.py", "pipeline/model/openai.py"},
     "redis": {"workers/jobs/connection.py", "workers/jobs/ledger.py", "workers/jobs/feed.py", "cli/redis.py"},
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/jobs/queue.py"},
     "kombu": {"workers/broker.py", "workers/pool.py"},
