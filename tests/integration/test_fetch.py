@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.address import AddressGuard
+from pipeline.dial import Lookup
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -19,7 +20,7 @@ from pipeline.errors import (
     SourceUrlExpired,
     SourceUrlUnsafe,
 )
-from pipeline.fetch import Fetcher, Lookup
+from pipeline.fetch import Fetcher
 from pipeline.settings import PipelineSettings
 from tests.support import image_server as origin_answers
 from tests.support.image_server import ImageServer, full_backlog, image_server, redirect, reply
