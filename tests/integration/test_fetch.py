@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.address import AddressGuard
+from pipeline.dial import Lookup
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -25,7 +26,7 @@ from pipeline.errors import (
     SourceUrlExpired,
     SourceUrlUnsafe,
 )
-from pipeline.fetch import Fetcher, Lookup
+from pipeline.fetch import Fetcher
 from pipeline.settings import PipelineSettings
 from tests.support import image_server as origin_answers
 from tests.support.addresses import addresses, is_public, urls
