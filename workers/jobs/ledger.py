@@ -291,6 +291,16 @@ class Ledger:
         if put_back is None:
             raise StaleClaim
 
+    async def park(self, claim: Claim, *, delay: float) -> None:
+        """Put the job back untried, to be sent again after `delay` seconds; this attempt is not counted.
+
+        Raises StaleClaim.
+        """
+        fields: Fields = {"attempts": claim.attempts - 1}
+        put_back = await self._put_back(claim.job_id, claim.token, delay=delay, send_in=delay, fields=fields)
+        if put_back is None:
+            raise StaleClaim
+
     async def reserve(self, fingerprint: str, job_id: str) -> Reservation:
         """Ask for the result with this fingerprint: it is there, another job is at it, or this job may make it."""
         with translated():
