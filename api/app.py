@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api import description, events, images, meta, pages, problems, scans
+from api.admission import Admission
 from api.deps import Knowledge, Services
 from api.metrics import Metrics
 from api.middleware import Edge
@@ -34,7 +35,14 @@ REQUEST_HEADERS = (
     "x-request-id",
     "traceparent",
 )
-EXPOSED_HEADERS = ("location", "retry-after", "x-trace-id")
+EXPOSED_HEADERS = (
+    "location",
+    "retry-after",
+    "x-trace-id",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+)
 
 log = structlog.get_logger()
 
@@ -62,7 +70,10 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
-        app.state.services = Services(settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store)
+        admission = Admission(settings, ledger, metrics)
+        app.state.services = Services(
+            settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store, admission
+        )
         log.info("api.started", pipeline_version=knowledge.version)
         yield
         await feed.close()

@@ -9,6 +9,8 @@ from prometheus_client.registry import Collector
 
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Line, look
+from workers.jobs.model import Priority
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -27,6 +29,13 @@ class Metrics:
         self._seconds = Histogram(
             "bunri_http_request_seconds", "Time to answer.", labels, buckets=SECONDS, registry=self._registry
         )
+        self._refused = Counter(
+            "bunri_submits_refused", "Jobs not taken, by reason.", ("reason",), registry=self._registry
+        )
+
+    def count_refusal(self, reason: str) -> None:
+        """`reason` is one of `api.admission.Reason`."""
+        self._refused.labels(reason).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, status).inc()
@@ -42,22 +51,24 @@ class Metrics:
 async def _read(ledger: Ledger) -> Collector:
     try:
         counts = await ledger.counts()
+        line = await look(ledger)
         gauges = {
             "bunri_ledger_up": 1,
-            "bunri_jobs_queued": await ledger.depth(),
-            "bunri_jobs_running": await ledger.running(),
+            "bunri_jobs_running": line.running,
             "bunri_workers_live": len(await ledger.workers()),
+            "bunri_workers_slots": line.slots,
         }
     except LedgerUnavailable as error:
         log.warning("metrics.ledger_missed", error=str(error))
-        return _Shared({}, {"bunri_ledger_up": 0})
-    return _Shared(counts, gauges)
+        return _Shared({}, {"bunri_ledger_up": 0}, None)
+    return _Shared(counts, gauges, line)
 
 
 class _Shared(Collector):
-    def __init__(self, counts: dict[str, int], gauges: dict[str, int]) -> None:
+    def __init__(self, counts: dict[str, int], gauges: dict[str, int], line: Line | None) -> None:
         self._counts = counts
         self._gauges = gauges
+        self._line = line
 
     def collect(self) -> Iterator[Metric]:
         finished = CounterMetricFamily("bunri_jobs_finished", "Jobs ended, by fate.", labels=("status", "code"))
@@ -65,5 +76,10 @@ class _Shared(Collector):
             status, _, code = fate.partition(":")
             finished.add_metric((status, code), count)
         yield finished
+        if self._line is not None:
+            queued = GaugeMetricFamily("bunri_jobs_queued", "Waiting now, by lane.", labels=("priority",))
+            queued.add_metric((Priority.INTERACTIVE,), self._line.interactive)
+            queued.add_metric((Priority.BULK,), self._line.bulk)
+            yield queued
         for name, value in self._gauges.items():
             yield GaugeMetricFamily(name, "Now, as the ledger has it.", value=value)

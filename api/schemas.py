@@ -8,8 +8,8 @@ from pipeline.errors import Blame
 from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Stage, StageStatus
-from workers.jobs.model import Job, JobError, JobStatus
-from workers.jobs.view import ErrorView, PipelineResultView, View, error_of, result_of
+from workers.jobs.model import Job, JobError, JobStatus, Priority
+from workers.jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
 
 API = "/api/v1"
 
@@ -42,8 +42,9 @@ class ScanRequest(Request):
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default_factory=dict, max_length=16, description="Echoed back as it came, not escaped."
     )
-    priority: Literal["interactive"] = Field(
-        "interactive", description="There is one queue; `bulk` is refused until there are two."
+    priority: Priority = Field(
+        Priority.INTERACTIVE,
+        description="`bulk`: work that may take its time. It lets interactive jobs pass, all but one in eight.",
     )
     callback_url: None = Field(None, description="Refused: there are no webhooks yet.")
 
@@ -90,10 +91,19 @@ class SubmittedView(View):
     status_url: str
     cancel_url: str
     queue_position: int | None
+    estimated_wait: float | None = WAIT
     pipeline_version: str
 
     @classmethod
-    def of(cls, job_id: str, *, status: JobStatus, queue_position: int | None, pipeline_version: str) -> Self:
+    def of(
+        cls,
+        job_id: str,
+        *,
+        status: JobStatus,
+        queue_position: int | None,
+        estimated_wait: float | None,
+        pipeline_version: str,
+    ) -> Self:
         path = job_path(job_id)
         return cls(
             job_id=job_id,
@@ -103,6 +113,7 @@ class SubmittedView(View):
             status_url=path,
             cancel_url=f"{path}/cancel",
             queue_position=queue_position,
+            estimated_wait=estimated_wait,
             pipeline_version=pipeline_version,
         )
 

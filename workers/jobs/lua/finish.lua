@@ -11,6 +11,8 @@ if token == '' then
   end
 elseif not holds(job, token) then
   return 0
+else
+  note_pace(job)
 end
 local time = now()
 local first_event = set_fields(job, 6)
