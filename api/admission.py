@@ -53,7 +53,7 @@ class Admission:
     async def join(self, job: NewJob, idempotency_key: str | None) -> Line:
         """The line that a new job may join. A repeat gets its job however long the line is.
 
-        Raises Problem `queue.saturated`. Looking and joining are two steps: as many more may get in as are between them.
+        Raises Problem `queue.saturated`. Looking and joining are two steps: jobs between them may be too many.
         """
         line = await look(self._ledger)
         refusal = self._refusal(line, job)
