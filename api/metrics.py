@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries, Outcome
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Line, look
+from workers.jobs.model import Priority
 from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -29,6 +31,13 @@ class Metrics:
         self._seconds = Histogram(
             "bunri_http_request_seconds", "Time to answer.", labels, buckets=SECONDS, registry=self._registry
         )
+        self._refused = Counter(
+            "bunri_submits_refused", "Jobs not taken, by reason.", ("reason",), registry=self._registry
+        )
+
+    def count_refusal(self, reason: str) -> None:
+        """`reason` is one of `api.admission.Reason`."""
+        self._refused.labels(reason).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, status).inc()
@@ -45,11 +54,10 @@ async def _read(ledger: Ledger, deliveries: Deliveries) -> "_Shared":
     try:
         found = [
             *_of_jobs(await ledger.counts()),
+            *_of_line(await look(ledger)),
             *_of_deliveries(await deliveries.counts()),
             *_of_models(await Upstream(ledger).figures()),
             _now("bunri_ledger_up", 1),
-            _now("bunri_jobs_queued", await ledger.depth()),
-            _now("bunri_jobs_running", await ledger.running()),
             _now("bunri_workers_live", len(await ledger.workers())),
             _now("bunri_deliveries_open", await deliveries.open()),
             _now("bunri_deliveries_due", await deliveries.due()),
@@ -80,6 +88,13 @@ def _of_jobs(counts: dict[str, int]) -> Iterator[Metric]:
         status, _, code = fate.partition(":")
         finished.add_metric((status, code), count)
     yield finished
+
+
+def _of_line(line: Line) -> Iterator[Metric]:
+    queued = GaugeMetricFamily("bunri_jobs_queued", "Waiting now, by lane.", labels=("priority",))
+    queued.add_metric((Priority.INTERACTIVE,), line.interactive)
+    queued.add_metric((Priority.BULK,), line.bulk)
+    yield from (queued, _now("bunri_jobs_running", line.running), _now("bunri_workers_slots", line.slots))
 
 
 def _of_deliveries(counts: dict[Outcome, int]) -> Iterator[Metric]:

@@ -87,6 +87,9 @@ def scan(
     locale: Language = "ko",
     question: Annotated[str, typer.Option(help="A question or remark about the photos.")] = "",
     model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
+    priority: Annotated[
+        Literal["interactive", "bulk"], typer.Option(help="`bulk` lets jobs pass that somebody waits for.")
+    ] = "interactive",
     api: Annotated[
         str | None, typer.Option(help="Base URL of a running API.", show_default="a stack of its own")
     ] = None,
@@ -96,7 +99,7 @@ def scan(
     sources = [photo if "://" in photo else Path(photo) for photo in photos]
     if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
         _give_up(f"no such file: {', '.join(missing)}")
-    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model}
+    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model, "priority": priority}
     if api is None:
         outcomes = _run(_scan_on_own_stack(sources, **asked))
     else:

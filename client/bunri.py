@@ -17,6 +17,9 @@ LONG_POLL = 50.0
 
 ATTEMPTS = 4
 PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+"""Seconds that `submit` waits when the API asks for a pause; a longer one is the caller's to wait for."""
+
 WAIT_FAILURES = 8
 """In a row, with growing pauses: some 18 s, in which an API is started again."""
 
@@ -73,13 +76,15 @@ class BunriClient:
         user_input: str = "",
         locale: str = "ko",
         model: str | None = None,
+        priority: str = "interactive",
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         cancel_after: str | None = None,
     ) -> Submitted:
         """Send a link, or the key of an upload. Raises ApiProblem.
 
-        Tries again when the API says that this can help; it stays one job.
+        Tries again when the API says that this can help, after the pause it asks for, unless that is above a minute; it
+        stays one job. `priority` may be `bulk`, for work that may take its time.
         """
         body = {
             "image_url": image_url,
@@ -87,6 +92,7 @@ class BunriClient:
             "user_input": user_input,
             "locale": locale,
             "model": model,
+            "priority": priority,
         }
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         if cancel_after is not None:
@@ -98,7 +104,7 @@ class BunriClient:
                 )
                 return Submitted.model_validate_json(answer.content)
             except ApiProblem as problem:
-                if not problem.retryable or attempt == ATTEMPTS:
+                if not problem.retryable or attempt == ATTEMPTS or (problem.retry_after or 0) > LONGEST_PAUSE:
                     raise
                 await asyncio.sleep(problem.retry_after or PAUSE * attempt)
             except httpx.TransportError:

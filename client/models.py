@@ -34,6 +34,7 @@ class Submitted(_Answer):
     status_url: str
     cancel_url: str
     queue_position: int | None
+    estimated_wait: float | None = None
     pipeline_version: str
 
 
@@ -79,10 +80,13 @@ class PipelineResult(_Answer):
 
 
 class Job(_Answer):
-    """Times are Unix seconds, durations seconds."""
+    """Times are Unix seconds, durations seconds. Position and wait are those of a queued job."""
 
     job_id: str
+    priority: str = "interactive"
     status: Status
+    queue_position: int | None = None
+    estimated_wait: float | None = None
     stage: str
     progress: int
     attempts: int

@@ -22,7 +22,7 @@ from workers.gate import REFRESH_EVERY, SharedGate
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import WorkerBeat
+from workers.jobs.model import Priority, WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
 from workers.jobs.settings import JobsSettings
 from workers.jobs.upstream import Upstream
@@ -59,7 +59,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         await self._scanner.run(job_id)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self, concurrency: int) -> AsyncIterator[None]:
         """Open what the jobs share, on the loop that they run on."""
         ledger = Ledger.connect(self._settings)
         queue = JobQueue.connect(self._settings)
@@ -77,6 +77,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             worker=f"{socket.gethostname()}:{os.getpid()}",
             pipeline_version=pipeline.version,
             models=pipeline.models,
+            concurrency=concurrency,
         )
         background = [
             asyncio.create_task(forever(name, every, work), name=name)
@@ -129,6 +130,7 @@ def build_celery() -> BunriWorker:
         task_ignore_result=True,
         task_acks_late=True,
     )
+    app.select_queues([settings.queue_of(priority) for priority in Priority])
     broker.install()
     level = worker_settings.log_level
     setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)

@@ -35,6 +35,9 @@ export const TEXTS = {
     "scan.not_cancelled": "취소하지 못했어요. 연결을 확인하고 다시 눌러 주세요.",
     "scan.sending": "요청을 보내고 있어요.",
 
+    "queue.ahead": "앞에 {count}건이 있어요.",
+    "queue.wait": "{time}쯤 걸려요.",
+
     "stage.upload": "올리기",
     "stage.queued": "대기",
     "stage.fetch": "사진",
@@ -117,6 +120,9 @@ export const TEXTS = {
     "scan.cancel": "Cancel",
     "scan.not_cancelled": "We could not cancel. Please check your connection and press it again.",
     "scan.sending": "Sending your request.",
+
+    "queue.ahead": "Ahead of you: {count}.",
+    "queue.wait": "That takes about {time}.",
 
     "stage.upload": "Upload",
     "stage.queued": "Queue",
