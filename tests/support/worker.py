@@ -1,4 +1,4 @@
-"""A real worker process for tests, and a model that answers when the test lets it."""
+"""A real worker process, jobs for it, and a model that answers when the test lets it."""
 
 import asyncio
 import os
@@ -6,19 +6,27 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
+from tests.support.jobs import new_job
 from tests.support.openai_server import base_url, well_behaved
 from tests.support.wait import eventually
 from workers.command import worker_command
+from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.model import Job
+from workers.jobs.queue import JobQueue
+
+PHOTO = "/glass.jpg"
 
 
 @asynccontextmanager
 async def working(
-    ledger: Ledger, redis_url: str, model: ImageServer, *, concurrency: int = 8, **more: str
+    ledger: Ledger, redis_url: str, model: ImageServer, *, workers: int = 1, concurrency: int = 8, **more: str
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """A worker that has said that it lives. Killed in the end."""
+    """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
     env = {
         "REDIS_URL": redis_url,
         "FETCH_ALLOW": "127.0.0.1",
@@ -28,13 +36,17 @@ async def working(
         "WORKERS_DRAIN": "1",
         **more,
     }
-    process = subprocess.Popen(worker_command(1, concurrency), env=os.environ | env)  # noqa: ASYNC220 - it only forks
+    processes = [
+        subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)  # noqa: ASYNC220 - it only forks
+        for index in range(workers)
+    ]
     try:
-        await eventually(lambda: _has_worker(ledger), within=60)
-        yield process
+        await eventually(lambda: _have_said_so(ledger, workers), within=120)
+        yield processes[0]
     finally:
-        process.kill()
-        process.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
         await ledger.client.delete("bunri:workers")
 
 
@@ -56,5 +68,19 @@ class Gate:
         return wait_first
 
 
-async def _has_worker(ledger: Ledger) -> bool:
-    return bool(await ledger.workers())
+async def _have_said_so(ledger: Ledger, workers: int) -> bool:
+    return len(await ledger.workers()) == workers
+
+
+async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 60.0, **asked: Any) -> str:
+    job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url, **asked)})
+    await ledger.create(job)
+    await queue.enqueue(job.job_id)
+    return job.job_id
+
+
+async def ended(feed: Feed, job_id: str, *, within: float = 30.0) -> Job:
+    job = await feed.wait(job_id, within)
+    assert job is not None
+    assert job.status.is_final
+    return job
