@@ -446,6 +446,7 @@ function renderResult({ locale, result, details, job }) {
   list("steps", "li", Object.values(disposal_steps).map(decoded));
   list("checks", "li", insufficiencies.map(decoded));
   show("checks-part", insufficiencies.length > 0);
+  renderRule(result.disposal_rules, locale);
   show("degraded-note", Boolean(details?.degraded));
   show("local-note", Boolean(details?.model?.startsWith("local/")));
   show("cached-note", Boolean(details?.cached));
@@ -454,6 +455,20 @@ function renderResult({ locale, result, details, job }) {
   write("model", details?.model ?? "");
   write("time", details?.finished_at ? inSeconds(details.finished_at - details.created_at) : "");
   write("version", job.pipeline_version);
+}
+
+/** What the rule document says besides the answer. It is data of ours, but not of this page's: a link must be one. */
+function renderRule({ cautions = [], not_this = [], source = null }, locale) {
+  for (const id of ["cautions", "not-this", "source"]) $(id).lang = locale;
+  list("cautions", "li", cautions);
+  list("not-this", "li", not_this);
+  write("source", source?.title ?? "");
+  if (source && isWebLink(source.url)) $("source").href = source.url;
+  else $("source").removeAttribute("href");
+  show("cautions-part", cautions.length > 0);
+  show("not-this-part", not_this.length > 0);
+  show("source-part", Boolean(source));
+  show("rule-part", Boolean(source) || cautions.length + not_this.length > 0);
 }
 
 function renderFailure({ locale, failure, retry }) {
@@ -466,6 +481,7 @@ function renderFailure({ locale, failure, retry }) {
   $("failure").dataset.code = code;
   write("failure-code", code);
   write("failure-trace", trace ?? "");
+  show("failure-trace-part", Boolean(trace));
   show("retry", Boolean(failure.retryable && retry));
 }
 

@@ -119,12 +119,12 @@ class LocalAnswer:
         self._rulebook = rulebook
 
     async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
-        """`question` is not read: nothing here understands it."""
-        del question
+        """Nothing here understands a question; the answer says so."""
         document = RuleText.model_validate(rule.document)
+        unread = (self._texts.message("answer.unread", locale),) if question else ()
         return Answer(
             disposal_steps=document.steps,
-            insufficiencies=document.check,
+            insufficiencies=(*unread, *document.check),
             user_answer=self._summary(observation, rule, document, locale),
             model=self.name,
         )
