@@ -28,6 +28,7 @@ from tests.support.receiver import OTHER_SECRET, SECRET, Receiver, receiver
 from tests.support.redis_server import free_port
 from tests.support.wait import eventually
 from workers import deliver, webhook
+from workers.jobs import deliveries as store
 from workers.jobs.ledger import Ledger
 
 
