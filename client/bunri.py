@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 from httpx_sse import aconnect_sse
 
-from client.models import Event, Job, Submitted, Upload
+from client.models import Delivery, Event, Job, Submitted, Upload
 
 LONG_POLL = 50.0
 """Seconds of one long poll, below the server's limit of 60."""
@@ -78,6 +78,7 @@ class BunriClient:
         model: str | None = None,
         priority: str = "interactive",
         metadata: Mapping[str, str] | None = None,
+        callback_url: str | None = None,
         idempotency_key: str | None = None,
         cancel_after: str | None = None,
     ) -> Submitted:
@@ -93,6 +94,7 @@ class BunriClient:
             "locale": locale,
             "model": model,
             "priority": priority,
+            "callback_url": callback_url,
         }
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         if cancel_after is not None:
@@ -140,6 +142,16 @@ class BunriClient:
         """Raises ApiProblem `job.finished` when it was too late."""
         answer = await self._call("POST", f"/api/v1/scan/{job_id}/cancel")
         return Job.model_validate_json(answer.content)
+
+    async def delivery(self, job_id: str) -> Delivery:
+        """What became of the job's webhook. Raises ApiProblem."""
+        answer = await self._call("GET", f"/api/v1/scan/{job_id}/deliveries")
+        return Delivery.model_validate_json(answer.content)
+
+    async def resend(self, job_id: str) -> Delivery:
+        """Have the job's webhook delivered again, now. Raises ApiProblem `delivery.no_callback`."""
+        answer = await self._call("POST", f"/api/v1/scan/{job_id}/deliveries")
+        return Delivery.model_validate_json(answer.content)
 
     async def follow(self, job_id: str) -> AsyncIterator[Event]:
         """Each event once and in order, to the end. Reconnects where it left off; raises StreamLost in the end."""

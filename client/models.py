@@ -112,3 +112,24 @@ class Event(_Answer):
     status: str
     progress: int
     outcome: Status | None = None
+
+
+class Attempt(_Answer):
+    """One attempt to deliver a webhook, with the status that came back or the reason why none did."""
+
+    number: int
+    at: float
+    status: int | None
+    error: str | None
+    seconds: float | None
+    outcome: str
+    retry_in: float | None
+
+
+class Delivery(_Answer):
+    """`state`: `none` for a job without a callback_url, else `waiting`, `due`, `delivered`, `gave_up` or `stopped`."""
+
+    job_id: str
+    state: str
+    next_attempt_at: float | None
+    attempts: tuple[Attempt, ...]
