@@ -63,10 +63,10 @@ async def observe(rig: Rig) -> Observed:
     async def is_settled() -> bool:
         lengths.clear()
         lengths.update(await _lengths(client))
-        if rig.has_killed_a_worker:
-            # Its messages stay until kombu's visibility timeout, eleven minutes. The ledger has ended their jobs, and
-            # will refuse them; that is what `queued` and its like say.
-            rig.left_unacked = lengths.pop("unacked")
+        if rig.disruptions:
+            # A message whose worker or connection has died stays there until kombu's visibility timeout, eleven
+            # minutes. Its job has ended by then, as I1 says, and the ledger will refuse it.
+            lengths.pop("unacked")
         return not any(lengths.values())
 
     with suppress(AssertionError):  # I7 says what is left.

@@ -104,7 +104,6 @@ class Rig:
     window: tuple[float, float] = (0.0, 0.0)
     special: dict[int, dict[str, Any]] = field(default_factory=dict)
     """What is different about some jobs' requests: `photo`, `headers`, and fields of the body."""
-    left_unacked: int = 0
     pids: set[int] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _began: float = 0.0
