@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import description, events, images, meta, pages, problems, scans
+from api import deliveries, description, events, images, meta, pages, problems, scans
 from api.deps import Knowledge, Services
 from api.metrics import Metrics
 from api.middleware import Edge
@@ -18,6 +18,7 @@ from pipeline.address import AddressGuard
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
 from pipeline.storage import open_store
+from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
@@ -62,7 +63,9 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
-        app.state.services = Services(settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store)
+        app.state.services = Services(
+            settings, jobs, pipeline, knowledge, guard, metrics, ledger, Deliveries(ledger.client), feed, queue, store
+        )
         log.info("api.started", pipeline_version=knowledge.version)
         yield
         await feed.close()
@@ -100,8 +103,10 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
     problems.install(app)
     app.include_router(scans.router)
     app.include_router(events.router)
+    app.include_router(deliveries.router)
     app.include_router(images.router)
     app.include_router(meta.router)
     pages.install(app)
+    deliveries.describe(app)
     description.install(app)
     return app

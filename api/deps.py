@@ -14,6 +14,7 @@ from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store
 from pipeline.texts import Texts, fingerprints, pipeline_version
+from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
@@ -52,6 +53,7 @@ class Services:
     guard: AddressGuard
     metrics: Metrics
     ledger: Ledger
+    deliveries: Deliveries
     feed: Feed
     queue: JobQueue
     store: Store

@@ -50,7 +50,13 @@ def install(app: FastAPI) -> None:
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
-    description = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    description = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        webhooks=app.webhooks.routes,
+    )
     schemas = description["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -60,6 +66,9 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     for operations in description["paths"].values():
         for operation in operations.values():
             _describe_refusals(operation["responses"])
+    for operations in description["webhooks"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # FastAPI's own; here it is the receiver who answers.
     return description
 
 

@@ -42,6 +42,7 @@ API_CATALOGUE: dict[str, ErrorSpec] = {
         _spec("job.not_found", 404, "there is no such job"),
         _spec("job.expired", 410, "the job's record has passed its time to live"),
         _spec("job.finished", 409, "a finished job cannot be cancelled"),
+        _spec("delivery.no_callback", 409, "a job without a callback_url cannot be delivered"),
         _spec("idempotency.mismatch", 409, "the Idempotency-Key came before with another request"),
         _spec("queue.saturated", 503, "too many jobs wait in the queue", max_attempts=2, blame=Blame.US),
         _spec("queue.unavailable", 503, "queue or ledger cannot be reached", max_attempts=2, blame=Blame.US),

@@ -35,7 +35,7 @@ from api.schemas import (
     SubmittedView,
     job_path,
 )
-from pipeline.errors import JobDeadlineExceeded
+from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 from pipeline.types import JobInput, Locale
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob
@@ -73,7 +73,7 @@ async def submit(
 ) -> Response:
     """Take a photo to be classified. After a 503, send the same again with the same Idempotency-Key: it stays one job.
 
-    `priority: bulk` and `callback_url` are refused for now, not ignored.
+    `priority: bulk` is refused for now, not ignored.
     """
     if "locale" in body.model_fields_set:
         request.state.locale = body.locale
@@ -86,6 +86,7 @@ async def submit(
         pipeline_version=services.knowledge.version,
         trace_id=request.state.trace_id,
         metadata=body.metadata,
+        callback_url=_callback(body, services),
     )
     created, depth = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
     headers = {"Location": job_path(created.job_id)}
@@ -273,6 +274,19 @@ def _input(body: ScanRequest, services: Services, *, fresh: bool = False) -> Job
         locale=body.locale,
         fresh=fresh,
     )
+
+
+def _callback(body: ScanRequest, services: Services) -> str | None:
+    """Checked as a photo's link is, and again when it is dialled. Raises Problem, which says nothing of the address."""
+    if body.callback_url is None:
+        return None
+    if not services.jobs.webhook_keys:
+        raise invalid("body.callback_url", "This server sends no webhooks: WORKERS_WEBHOOK_SECRETS is not set")
+    try:
+        return services.guard.check_url(body.callback_url).url
+    except SourceUrlUnsafe as error:
+        log.info("callback.refused", detail=error.detail)
+        raise invalid("body.callback_url", "Not a public http or https address that may be called") from error
 
 
 def _fingerprint(body: ScanRequest) -> str:

@@ -1,5 +1,6 @@
 """What goes over the wire: the contract's requests and answers. How a job itself is shown is `workers/jobs/view.py`."""
 
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -8,6 +9,7 @@ from pipeline.errors import Blame
 from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Stage, StageStatus
+from workers.jobs.deliveries import Attempt, Delivery
 from workers.jobs.model import Job, JobError, JobStatus
 from workers.jobs.view import ErrorView, PipelineResultView, View, error_of, result_of
 
@@ -45,7 +47,11 @@ class ScanRequest(Request):
     priority: Literal["interactive"] = Field(
         "interactive", description="There is one queue; `bulk` is refused until there are two."
     )
-    callback_url: None = Field(None, description="Refused: there are no webhooks yet.")
+    callback_url: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
+        None,
+        description="http or https address that is sent the job when it has ended (a webhook); all of it stays secret.",
+        json_schema_extra={"examples": ["https://hooks.example/bunri"]},
+    )
 
 
 class ClassifyRequest(Request):
@@ -165,6 +171,45 @@ class EventView(View):
     outcome: Literal[JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED] | None = None
     error: ErrorView | None = None
     result: PipelineResultView | None = None
+
+
+class DeliveryState(StrEnum):
+    """`none`: the job has no callback; `waiting`: it has not ended; `due`: an attempt is planned or under way."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    DUE = "due"
+    DELIVERED = "delivered"
+    GAVE_UP = "gave_up"
+    STOPPED = "stopped"
+
+
+class DeliveryView(View):
+    """What became of a job's webhook. The address is not shown: it is a credential."""
+
+    job_id: str
+    state: DeliveryState
+    next_attempt_at: float | None
+    attempts: tuple[Attempt, ...]
+
+    @classmethod
+    def of(cls, job: Job, delivery: Delivery) -> Self:
+        return cls(
+            job_id=job.job_id,
+            state=_delivery_state(job, delivery),
+            next_attempt_at=delivery.due_at,
+            attempts=delivery.attempts,
+        )
+
+
+def _delivery_state(job: Job, delivery: Delivery) -> DeliveryState:
+    if not delivery.has_callback:
+        return DeliveryState.NONE
+    if not job.status.is_final:
+        return DeliveryState.WAITING
+    if delivery.due_at is not None or not delivery.attempts:
+        return DeliveryState.DUE
+    return DeliveryState(delivery.attempts[-1].outcome)
 
 
 class CategoryView(View):

@@ -21,7 +21,7 @@ class Setting:
     """One setting as an operator sees it."""
 
     variable: str
-    value: str
+    value: str | None
     is_default: bool
     description: str
 
@@ -60,10 +60,10 @@ def effective() -> list[Setting]:
     return list(found.values())
 
 
-def masked(value: Any) -> str:
-    """For people: secrets as stars, URLs without password and query."""
+def masked(value: Any) -> str | None:
+    """For people: secrets as stars, URLs without password and query. None for what is not set."""
     if value is None or value == "":
-        return "–"
+        return None
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
         return redact(secret) if "://" in secret else "********"
@@ -75,7 +75,9 @@ def masked(value: Any) -> str:
 
 
 def _named(package: type[BaseSettings], place: tuple[int | str, ...]) -> str:
-    """Pydantic names a field by its variable when that is an alias, by its name otherwise."""
-    name = str(place[0])
+    """Pydantic names a field by its variable when that is an alias, by its name otherwise, and several not at all."""
+    if not place:
+        return "together"
+    name, *inside = map(str, place)
     field = package.model_fields.get(name)
-    return variable_of(package, name, field) if field else name
+    return ".".join([variable_of(package, name, field) if field else name, *inside])

@@ -56,7 +56,7 @@ def settings() -> str:
     rows: dict[str, str] = {}
     for package in PACKAGES:
         for name, field in package.model_fields.items():
-            default = masked(field.get_default(call_default_factory=True, validated_data={}))
+            default = masked(field.get_default(call_default_factory=True, validated_data={})) or "–"
             if name == "resources":
                 default = "pipeline/resources"
             variable = variable_of(package, name, field)

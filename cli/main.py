@@ -13,7 +13,8 @@ import httpx
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from cli import configuration
 from cli.outcome import Expectation, Outcome
@@ -44,11 +45,11 @@ Language = Annotated[Literal["ko", "en"], typer.Option("--locale", help="Languag
 @app.command()
 def up(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the API. [default: 8000 or the next free]")
+        int | None, typer.Option(min=1, max=65535, help="Port of the API.", show_default="8000, or the next free one")
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where the embedded Redis and the logs live.")] = Path(".bunri"),
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Worker processes. [default: one a core, 4 at most]")
+        int | None, typer.Option(min=1, max=64, help="Worker processes.", show_default="one a core, 4 at most")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 200,
 ) -> None:
@@ -86,7 +87,9 @@ def scan(
     locale: Language = "ko",
     question: Annotated[str, typer.Option(help="A question or remark about the photos.")] = "",
     model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
-    api: Annotated[str | None, typer.Option(help="Base URL of a running API. [default: a stack of its own]")] = None,
+    api: Annotated[
+        str | None, typer.Option(help="Base URL of a running API.", show_default="a stack of its own")
+    ] = None,
 ) -> None:
     """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
     _check_settings()
@@ -111,9 +114,10 @@ def config(*, as_json: AsJson = False) -> None:
     if as_json:
         print(orjson.dumps({each.variable: each.value for each in settings}, option=orjson.OPT_INDENT_2).decode())
         return
-    table = Table("variable", "value", "set", "meaning")
+    table = Table("variable", Column("value", overflow="fold"), "set", Column("meaning", overflow="fold"))
     for each in settings:
-        table.add_row(each.variable, each.value, "" if each.is_default else "yes", each.description)
+        is_set = "" if each.is_default else "yes"
+        table.add_row(each.variable, escape(each.value or "–"), is_set, escape(each.description))
     out.print(table)
 
 
@@ -137,7 +141,7 @@ def show_pipeline(*, as_json: AsJson = False) -> None:
     for name, digest in files.items():
         table.add_row(name, digest)
     out.print(table)
-    categories = Table("major", "middle", "English", "minors")
+    categories = Table("major", "middle", "English", Column("minors", overflow="fold"))
     for major in rulebook.majors:
         for middle in major.middles:
             categories.add_row(major.ko, middle.ko, middle.en, ", ".join(minor.ko for minor in middle.minors))

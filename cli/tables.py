@@ -17,7 +17,8 @@ def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
     table.add_column("photo", overflow="fold", max_width=30)
     table.add_column("category", no_wrap=True)
     table.add_column("conf.", no_wrap=True, justify="right")
-    table.add_column("disposal steps, or the error and what to do", ratio=1)
+    # `fold`: else rich 15 puts an ellipsis in the place of a word whose space no longer fits.
+    table.add_column("disposal steps, or the error and what to do", ratio=1, overflow="fold")
     table.add_column("s", no_wrap=True, justify="right")
     for outcome in outcomes:
         table.add_row(

@@ -108,7 +108,7 @@ def _prepare_jpeg(data: bytes, bounds: Bounds) -> Prepared:
     orientation = _orientation(file.exif)
     scale = _scale(max(image.size), bounds.long_side)
     is_small = max(image.size) <= bounds.long_side * MAX_SCALE and len(file.data) <= PASSED_BYTES
-    if is_small and orientation == 1 and image.mode in {"RGB", "L"}:
+    if is_small and orientation == 1 and image.mode in {"RGB", "L"} and not file.is_arithmetic:
         _draft(image, 8)  # Reads every coefficient, as a full decode would, at half its price.
         image.load()
         return Prepared(file.data, width, height)

@@ -39,11 +39,17 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0x01
 _STANDALONE = frozenset({_SOI, _TEM, *range(0xD0, 0xD8)})
-_TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD})
+_TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD})
 """Frame headers, Huffman and quantisation tables, restart intervals: what a decoder needs."""
+
+_ARITHMETIC = frozenset(range(0xC9, 0xD0))
+"""Frame headers of the arithmetic coding, and its tables."""
 
 _JFIF_BYTES = 16
 """An APP0 of this length has no thumbnail."""
+
+_ADOBE_BYTES = 12
+"""What a decoder reads of an Adobe mark; the rest of the segment could be anything."""
 
 _PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
 """Without animation, colour profile and the compressed texts that can be bombs."""
@@ -51,10 +57,14 @@ _PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
 
 @dataclass(frozen=True, slots=True)
 class JpegFile:
-    """`data` is the first image with everything that is not needed to decode it left out."""
+    """`data` is the first image with everything that is not needed to decode it left out.
+
+    `is_arithmetic`: libjpeg reads its coding, browsers and most others do not.
+    """
 
     data: bytes
     exif: bytes
+    is_arithmetic: bool
 
 
 def sniff(data: bytes) -> Kind | None:
@@ -78,7 +88,8 @@ def clean_jpeg(data: bytes) -> JpegFile:
     A file that breaks off is returned up to there: the decoder will say that it is truncated.
     Raises SourceTooLarge for more than MAX_SCANS scans.
     """
-    kept, exif, scans = [memoryview(b"\xff\xd8")], b"", 0
+    kept: list[bytes | memoryview] = [b"\xff\xd8"]
+    exif, scans, is_arithmetic = b"", 0, False
     for code, start, end in _segments(data):
         if code == _SOS:
             scans += 1
@@ -86,9 +97,12 @@ def clean_jpeg(data: bytes) -> JpegFile:
                 raise SourceTooLarge(f"a JPEG of more than {MAX_SCANS} scans")
         if code == _APP1 and data.startswith(b"Exif\0\0", start + 4):
             exif = exif or data[start + 4 : end]
-        if _is_needed(code, data, start, end):
+        is_arithmetic = is_arithmetic or code in _ARITHMETIC
+        if _is_adobe(code, data, start, end):
+            kept.append(b"\xff\xee" + (_ADOBE_BYTES + 2).to_bytes(2) + data[start + 4 : start + 4 + _ADOBE_BYTES])
+        elif _is_needed(code, data, start, end):
             kept.append(memoryview(data)[start:end])
-    return JpegFile(b"".join(kept), exif)
+    return JpegFile(b"".join(kept), exif, is_arithmetic)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -112,9 +126,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _is_needed(code: int, data: bytes, start: int, end: int) -> bool:
     if code == _APP0:
         return data.startswith(b"JFIF\0", start + 4) and end - start == _JFIF_BYTES + 2
-    if code == _APP14:
-        return data.startswith(b"Adobe", start + 4)
     return code in _TABLES or code in {_SOS, _EOI}
+
+
+def _is_adobe(code: int, data: bytes, start: int, end: int) -> bool:
+    """The mark that tells how colours are stored."""
+    return code == _APP14 and data.startswith(b"Adobe", start + 4) and end - start >= _ADOBE_BYTES + 4
 
 
 def clean_png(data: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """Settings of the pipeline. Built in `build_pipeline()` and by the command line, never on import."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import DirectoryPath, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.address import AddressGuard
 from pipeline.types import Frozen
@@ -69,7 +70,7 @@ class PipelineSettings(BaseSettings):
         "auto",
         description="Prompt-cache controls sent: explicit breakpoints where the model has them, only a key, or none.",
     )
-    prices: dict[str, ModelPrice] = Field(
+    prices: Annotated[dict[str, ModelPrice], NoDecode] = Field(
         PRICES, description="JSON: model → US dollars per million tokens, for the cost in results."
     )
     local_threshold: float = Field(
@@ -82,7 +83,9 @@ class PipelineSettings(BaseSettings):
         validation_alias="FETCH_ALLOW",
         description="Hosts, CIDRs and host:port pairs exempt from the address guard, comma-separated.",
     )
-    fetch_ports: tuple[int, ...] = Field((80, 443, 8080, 8443), description="JSON list: ports an image URL may name.")
+    fetch_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        (80, 443, 8080, 8443), description="JSON list: ports an image URL may name."
+    )
     fetch_connect_timeout: float = Field(5.0, gt=0, description="Limit to connect to the origin.")
     fetch_read_timeout: float = Field(10.0, gt=0, description="Limit between two pieces of the body.")
     fetch_total_timeout: float = Field(20.0, gt=0, description="Limit for the whole fetch, redirects included.")
@@ -109,6 +112,17 @@ class PipelineSettings(BaseSettings):
     upload_dir: Path = Field(Path(".bunri/uploads"), description="Uploads without S3: api and workers must share it.")
     upload_ttl: int = Field(86_400, ge=60, validation_alias="UPLOAD_TTL", description="How long an upload is kept.")
     upload_link_ttl: int = Field(900, ge=1, le=604_800, description="How long upload_url and cdn_url are valid.")
+
+    @field_validator("prices", "fetch_ports", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:  # as the environment has it, or a test
+        """Not left to pydantic-settings, which would stop here and name no other mistake."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("is not JSON") from None
 
     @field_validator("vision_model", "text_model")
     @classmethod

@@ -14,9 +14,12 @@ from celery.signals import setup_logging
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
+from pipeline.texts import Texts
 from workers import broker
+from workers.deliver import Deliverer
 from workers.forever import forever
 from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.deliveries import Deliveries
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
@@ -25,6 +28,7 @@ from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
 from workers.sweep import EVERY, end_late, send_due, take_back
+from workers.webhook import WebhookSender
 
 BEAT_EVERY = 5.0
 EXPIRE_UPLOADS_EVERY = 300.0
@@ -71,16 +75,25 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )
         ]
+        deliverer = self._deliverer(ledger)
+        if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
+            background.append(asyncio.create_task(forever("deliveries", 0, deliverer.round), name="deliveries"))
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
         yield
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await deliverer.close()
         with suppress(LedgerUnavailable):
             await ledger.depart(beat)
         await queue.close()
         await pipeline.close()
         await ledger.close()
+
+    def _deliverer(self, ledger: Ledger) -> Deliverer:
+        sender = WebhookSender.of(self._pipeline_settings, self._settings.webhook_keys)
+        texts = Texts.load(self._pipeline_settings.resources)
+        return Deliverer(ledger, Deliveries(ledger.client), sender, texts, self._settings.webhook_schedule)
 
 
 def build_celery() -> BunriWorker:

@@ -1,13 +1,20 @@
 """The real fetcher against a real origin that misbehaves."""
 
+import asyncio
+import contextlib
 import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline.address import AddressGuard
+from pipeline.dial import Lookup
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -19,9 +26,10 @@ from pipeline.errors import (
     SourceUrlExpired,
     SourceUrlUnsafe,
 )
-from pipeline.fetch import Fetcher, Lookup
+from pipeline.fetch import Fetcher
 from pipeline.settings import PipelineSettings
 from tests.support import image_server as origin_answers
+from tests.support.addresses import addresses, is_public, urls
 from tests.support.image_server import ImageServer, full_backlog, image_server, redirect, reply
 from tests.support.redis_server import free_port
 
@@ -48,9 +56,9 @@ async def fetcher() -> AsyncIterator[Fetcher]:
 
 
 def open_fetcher(allow: str = "", lookup: Lookup | None = None, **limits: Any) -> Fetcher:
-    settings = PipelineSettings.model_validate(LIMITS | limits)
-    guard = AddressGuard(allow, settings.fetch_ports)
-    return Fetcher(settings, guard) if lookup is None else Fetcher(settings, guard, lookup=lookup)
+    pipeline = PipelineSettings.model_validate(LIMITS | limits)
+    guard = AddressGuard(allow, pipeline.fetch_ports)
+    return Fetcher(pipeline, guard) if lookup is None else Fetcher(pipeline, guard, lookup=lookup)
 
 
 async def refusal(fetcher: Fetcher, url: str) -> PipelineError:
@@ -143,6 +151,11 @@ async def test_an_error_body_that_never_comes_leaves_the_status(origin: ImageSer
     assert type(await refusal(fetcher, url)) is SourceNotFound
 
 
+async def test_an_error_body_that_drips_leaves_the_status(origin: ImageServer, fetcher: Fetcher) -> None:
+    url = origin.on("/a.jpg", origin_answers.drip(b"x" * 1000, 0.05, 403))
+    assert type(await refusal(fetcher, url)) is SourceForbidden
+
+
 async def test_redirects_are_followed_to_the_image(origin: ImageServer, fetcher: Fetcher) -> None:
     origin.on("/3.jpg", reply(200, BODY))
     origin.on("/2", redirect("/3.jpg", 308))
@@ -203,14 +216,55 @@ async def test_the_address_that_was_checked_is_the_one_dialled(origin: ImageServ
 
 
 async def test_a_guard_that_lets_a_url_pass_still_judges_the_dialled_address(origin: ImageServer) -> None:
-    settings = PipelineSettings.model_validate(LIMITS)
-    guard = AddressGuard("", settings.fetch_ports)
-    fetcher = Fetcher(settings, guard)
-    lenient = AddressGuard("127.0.0.1", settings.fetch_ports)
+    pipeline = PipelineSettings.model_validate(LIMITS)
+    guard = AddressGuard("", pipeline.fetch_ports)
+    fetcher = Fetcher(pipeline, guard)
+    lenient = AddressGuard("127.0.0.1", pipeline.fetch_ports)
     guard.check_url = lenient.check_url  # type: ignore[method-assign]  # a hole in the first check
     assert type(await refusal(fetcher, origin.on("/a.jpg", reply(200, BODY)))) is SourceUrlUnsafe
     assert origin.requests == []
     await fetcher.close()
+
+
+class Switchboard(asyncio.SelectorEventLoop):
+    """Takes down each address that a socket is to be connected to, and connects none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled: list[str] = []
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        del sock
+        self.dialled.append(address[0])
+        raise ConnectionRefusedError
+
+
+def dialled_for(url: str, found: list[str]) -> list[str]:
+    """What a fetch of this URL connects to while every name resolves to `found`."""
+    loop = Switchboard()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        fetcher = open_fetcher(lookup=lambda _host, _port: found)
+        with contextlib.suppress(PipelineError):
+            runner.run(fetcher.fetch(url))
+        runner.run(fetcher.close())
+    return loop.dialled
+
+
+named = st.sampled_from(["https://photos.example.com/a.jpg", "http://분리.한국:8080/?a=b", "http://a_b.example./"])
+
+
+@given(url=urls | named, found=st.lists(addresses.map(str), min_size=1, max_size=3))
+@example(url="http://photos.example.com/", found=["10.0.0.1"])
+@example(url="http://photos.example.com/", found=["8.8.8.8", "fe80::1%eth0"])
+@example(url="http://photos.example.com/", found=["::ffff:127.0.0.1"])
+@settings(deadline=None)
+def test_no_url_makes_us_connect_to_an_address_that_is_not_public(url: str, found: list[str]) -> None:
+    assert all(is_public(ip_address(ip)) for ip in dialled_for(url, found))
+
+
+@pytest.mark.parametrize("ip", ["8.8.8.8", "2606:4700::1111"])
+def test_what_is_public_is_dialled(ip: str) -> None:
+    assert dialled_for("http://photos.example.com/", [ip]) == [ip]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +301,22 @@ async def test_a_body_as_large_as_the_limit_is_taken(origin: ImageServer, fetche
 
 async def test_a_compressed_body_is_counted_as_it_unfolds(origin: ImageServer, fetcher: Fetcher) -> None:
     url = origin.on("/a.jpg", origin_answers.compressed(bytes(50_000_000)))
+    assert type(await refusal(fetcher, url)) is SourceTooLarge
+
+
+async def test_what_follows_the_end_of_a_compressed_body_is_not_kept(origin: ImageServer) -> None:
+    """Zlib would collect it, and it unfolds to nothing that could be counted."""
+    fetcher = open_fetcher("127.0.0.1", fetch_max_bytes=10_000_000)  # More than what a connection holds unread.
+    url = origin.on("/a.jpg", origin_answers.endless(b"x" * 8192, gzip.compress(BODY), Content_Encoding="gzip"))
+    assert await fetcher.fetch(url) == BODY
+    await fetcher.close()
+
+
+async def test_a_compressed_body_that_never_unfolds_is_cut_at_the_limit(origin: ImageServer, fetcher: Fetcher) -> None:
+    squeeze = zlib.compressobj()
+    start = squeeze.compress(BODY) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    empty = b"\0\0\0\xff\xff"  # A stored block of no bytes.
+    url = origin.on("/a.jpg", origin_answers.endless(empty * 1000, start, Content_Encoding="deflate"))
     assert type(await refusal(fetcher, url)) is SourceTooLarge
 
 

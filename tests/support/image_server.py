@@ -112,11 +112,11 @@ def silence(*, headers: bool = False) -> Answer:
     return answer
 
 
-def drip(body: bytes, every: float) -> Answer:
+def drip(body: bytes, every: float, status: int = 200) -> Answer:
     """One byte at a time, always in time for a read limit."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(_head(200, {"Content-Length": str(len(body))}))
+        writer.write(_head(status, {"Content-Length": str(len(body))}))
         for byte in body:
             writer.write(bytes([byte]))
             await writer.drain()
@@ -150,11 +150,13 @@ def reset(*, after: bytes = b"") -> Answer:
     return answer
 
 
-def endless(piece: bytes) -> Answer:
-    """Chunks for as long as the client takes them."""
+def endless(piece: bytes, start: bytes = b"", **headers: str) -> Answer:
+    """Chunks for as long as the client takes them, the first one with `start` before it."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(_head(200, {"Transfer-Encoding": "chunked"}))
+        writer.write(_head(200, {"Transfer-Encoding": "chunked", **_names(headers)}))
+        if start:
+            writer.write(f"{len(start):x}\r\n".encode() + start + b"\r\n")
         while True:
             writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             await writer.drain()

@@ -49,9 +49,11 @@ LEASES = "bunri:leases"  # job id → lease runs out at
 DEADLINES = "bunri:deadlines"  # job id → deadline
 FEED = "bunri:feed"  # stream of all events, trimmed
 COUNTS = "bunri:counts"  # finished jobs by fate
+DELIVERIES = "bunri:deliveries"  # job id → when its webhook is due, or when its attempt's lease runs out
+DELIVERY_COUNTS = "bunri:delivery_counts"  # attempts to deliver a webhook by outcome
 WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
 
-PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, WORKERS})
+PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS})
 
 SEND_AGAIN = 15.0
 """Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.
@@ -114,7 +116,7 @@ class Ledger:
             "metadata": orjson.dumps(job.metadata),
             "pipeline_version": job.pipeline_version,
             "trace_id": job.trace_id,
-        }
+        } | ({"callback": job.callback_url} if job.callback_url else {})
         queued = event_body(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
         with translated():
             reply = await self._create(
@@ -408,9 +410,10 @@ class Ledger:
             bodies.append(event_body(job_id, Stage.REWARD, StageStatus.SKIPPED, PROGRESS[Stage.REWARD]))
         extra = {"outcome": str(status)} | ({"error": error.model_dump()} if error else {})
         bodies.append(event_body(job_id, Stage.DONE, StageStatus.COMPLETED, PROGRESS[Stage.DONE], extra))
+        listing = (QUEUED, OUTBOX, LEASES, DEADLINES)
         with translated():
             done = await self._finish(
-                keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, QUEUED, OUTBOX, LEASES, DEADLINES],
+                keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, DELIVERIES, *listing],
                 args=[job_id, token, status, self._settings.result_ttl, fate, *flat(fields), *bodies],
             )
         if not done and token != "":

@@ -65,7 +65,7 @@ class Timings(Recorded):
 
 
 class NewJob(Frozen):
-    """What the api asks for. `deadline` is seconds from now."""
+    """What the api asks for. `deadline` is seconds from now; `callback_url` is a credential as a whole."""
 
     job_id: str
     kind: JobKind = JobKind.SCAN
@@ -74,6 +74,7 @@ class NewJob(Frozen):
     pipeline_version: str
     trace_id: str
     metadata: dict[str, str] = Field(default_factory=dict)
+    callback_url: str | None = Field(None, repr=False)
 
 
 class Created(Frozen):

@@ -1,9 +1,19 @@
 """Settings of queue and ledger, shared by the api and the workers."""
 
-from typing import Self
+import base64
+import binascii
+import re
+from contextlib import suppress
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")
+KEY_BYTES = range(24, 65)
+"""Standard Webhooks asks for 192 to 512 bits."""
+
+Step = Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)]
 
 
 class JobsSettings(BaseSettings):
@@ -41,12 +51,29 @@ class JobsSettings(BaseSettings):
     drain: float = Field(5.0, ge=0, description="On SIGTERM, seconds for jobs in flight before they go back.")
     redis_timeout: float = Field(3.0, gt=0, description="Limit for one command to Redis.")
     queue: str = Field("bunri.jobs", description="Name of the Celery queue.")
+    webhook_secrets: SecretStr | None = Field(
+        None,
+        description="Secrets (whsec_…) that sign webhooks, comma-separated, newest first; without one there are none.",
+    )
+    webhook_schedule: tuple[Step, ...] = Field(
+        (5.0, 60.0, 300.0, 1800.0, 7200.0, 21_600.0, 54_000.0),
+        min_length=1,
+        max_length=50,
+        description="JSON list: seconds to wait after each failed attempt to deliver a webhook.",
+    )
 
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("not a redis://, rediss:// or unix:// URL")
+        return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _are_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            webhook_keys(value)
         return value
 
     @model_validator(mode="after")
@@ -58,3 +85,22 @@ class JobsSettings(BaseSettings):
     @property
     def broker(self) -> str:
         return (self.broker_url or self.redis_url).get_secret_value()
+
+    @property
+    def webhook_keys(self) -> tuple[bytes, ...]:
+        """What signs webhooks, newest first."""
+        return webhook_keys(self.webhook_secrets) if self.webhook_secrets else ()
+
+
+def webhook_keys(secrets: SecretStr) -> tuple[bytes, ...]:
+    """The keys of comma-separated secrets as Standard Webhooks writes them. Raises ValueError, which quotes none."""
+    entries = [entry.strip() for entry in secrets.get_secret_value().split(",")]
+    return tuple(_webhook_key(number, entry) for number, entry in enumerate(entries, start=1))
+
+
+def _webhook_key(number: int, entry: str) -> bytes:
+    secret = WEBHOOK_SECRET.fullmatch(entry)
+    with suppress(binascii.Error):
+        if secret and len(key := base64.b64decode(secret[1])) in KEY_BYTES:
+            return key
+    raise ValueError(f"entry {number} is not whsec_ and 24 to 64 bytes in base64")

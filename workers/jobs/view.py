@@ -3,8 +3,9 @@
 The one place where text from a model or a user is escaped for HTML: existing clients show it as HTML.
 """
 
+from datetime import UTC, datetime
 from html import escape
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -122,6 +123,24 @@ class JobView(View):
             metadata=job.metadata,
             error=error_of(job, texts),
             result=result_of(job),
+        )
+
+
+class WebhookView(View):
+    """What a `callback_url` is sent when its job has ended; `timestamp` is when that was."""
+
+    type: Literal["job.completed", "job.failed", "job.cancelled"]
+    timestamp: datetime
+    data: JobView
+
+    @classmethod
+    def of(cls, job: Job, texts: Texts) -> Self:
+        return cls.model_validate(
+            {
+                "type": f"job.{job.status}",
+                "timestamp": datetime.fromtimestamp(job.finished_at or 0, UTC),
+                "data": JobView.of(job, texts),
+            }
         )
 
 

@@ -1,26 +1,17 @@
 """The address guard: what it refuses in every spelling, what it lets through, and a property over both."""
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from pipeline.address import MAX_URL_LENGTH, AddressGuard
 from pipeline.errors import SourceUrlUnsafe
+from tests.support.addresses import addresses, is_public, urls
 
 PORTS = (80, 443, 8080, 8443)
 GUARD = AddressGuard("", PORTS)
-
-PRIVATE = tuple(
-    ip_network(block)
-    for block in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
-    )
-)  # fmt: skip
-"""The IANA special-purpose registry, written down a second time: the guard's own table is not its judge."""
 
 UNSAFE = [
     # schemes and shapes
@@ -163,48 +154,6 @@ def test_an_allowed_address_may_be_dialled_under_any_name() -> None:
 def test_what_is_dialled_is_judged_whatever_the_name(ip: str) -> None:
     with pytest.raises(SourceUrlUnsafe):
         GUARD.check_ip(ip, host="photos.example.com", port=443)
-
-
-addresses = st.one_of(
-    st.ip_addresses(),
-    st.sampled_from(PRIVATE).flatmap(lambda network: st.ip_addresses(network=network)),
-    st.ip_addresses(v=4).map(lambda ip: IPv6Address(f"::ffff:{ip}")),
-    st.ip_addresses(v=4).map(lambda ip: IPv6Address(f"64:ff9b::{ip}")),
-    st.ip_addresses(v=4).map(lambda ip: IPv6Address(f"2600::5efe:{ip}")),
-    st.ip_addresses(v=4).map(lambda ip: IPv6Address((0x2002 << 112) | (int(ip) << 80))),
-)
-
-spellings: list[st.SearchStrategy[str]] = [
-    st.ip_addresses(v=4).map(form)
-    for form in (
-        str,
-        lambda ip: str(int(ip)),
-        lambda ip: hex(int(ip)),
-        lambda ip: oct(int(ip)).replace("0o", "0"),
-        lambda ip: ".".join(f"0x{byte:x}" for byte in ip.packed),
-        lambda ip: ".".join(f"0{byte:o}" for byte in ip.packed),
-        lambda ip: f"{ip.packed[0]}.{int.from_bytes(ip.packed[1:])}",
-        lambda ip: f"{ip}.",
-        lambda ip: "".join(chr(ord(char) + 0xFEE0) for char in str(ip)),
-        lambda ip: str(ip).replace(".", "\u3002"),
-        lambda ip: f"[::ffff:{ip}]",
-        lambda ip: f"[64:ff9b::{ip}]",
-        lambda ip: f"[::{ip}]",
-    )
-]
-hosts = st.one_of(*spellings, st.ip_addresses(v=6).map(lambda ip: f"[{ip}]"), st.text(min_size=1, max_size=40))
-urls = st.one_of(
-    st.builds("http://{}{}{}".format, hosts, st.sampled_from(["", ":80", ":8080", ":22"]), st.text(max_size=20)),
-    st.text(alphabet="http:/@[]0123456789abcdefx.%\\?#１。", max_size=60).map("http://{}".format),
-)
-
-
-def is_public(ip: IPv4Address | IPv6Address) -> bool:
-    """The judge: written from the registries, without the guard."""
-    if isinstance(ip, IPv4Address):
-        return not any(ip in network for network in PRIVATE)
-    wrapped = ("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20")
-    return ip in IPv6Network("2000::/3") and not any(ip in IPv6Network(network) for network in wrapped)
 
 
 @given(ip=addresses)

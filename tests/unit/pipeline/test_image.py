@@ -548,6 +548,15 @@ def test_a_small_clean_jpeg_is_passed_on_as_it_is() -> None:
     assert prepare(data, BOUNDS).data == data
 
 
+def test_a_small_jpeg_in_the_arithmetic_coding_is_encoded_again() -> None:
+    """Models would not read it. To this coding zeros are a picture, too."""
+    data = encoded(Image.new("L", (16, 16)), "JPEG")
+    end = data.index(b"\xff\xda") + 2 + 8  # A scan of one component has a header of 8 bytes.
+    prepared = prepare(data[:end].replace(b"\xff\xc0", b"\xff\xc9") + bytes(8) + b"\xff\xd9", BOUNDS)
+    assert b"\xff\xc0" in prepared.data
+    assert opened(prepared).size == (16, 16)
+
+
 def test_a_small_upright_jpeg_keeps_its_pixels(samples: Path) -> None:
     data = (samples / "glass-1.jpg").read_bytes()
     before, after = Image.open(io.BytesIO(data)), opened(prepare(data, BOUNDS))

@@ -167,6 +167,24 @@ def test_the_adobe_mark_that_tells_the_colours_is_kept() -> None:
     assert pixels(clean_jpeg(data).data) == pixels(data)
 
 
+@pytest.mark.parametrize("code", [0xDC, 0xEE])
+def test_a_segment_of_no_use_to_a_decoder_hides_nothing(code: int) -> None:
+    data = JPEG[:2] + segment(code, b"Adobe\0\x64\0\0\0\0\1" + SECRET) + JPEG[2:]
+    clean = clean_jpeg(data).data
+    assert SECRET not in clean
+    assert pixels(clean) == pixels(data)
+
+
+def test_an_adobe_mark_that_breaks_off_is_left_out() -> None:
+    assert clean_jpeg(JPEG[:2] + segment(0xEE, b"Adobe\0\x64") + JPEG[2:]).data == JPEG
+
+
+def test_the_arithmetic_coding_is_told() -> None:
+    assert not clean_jpeg(JPEG).is_arithmetic
+    assert not clean_jpeg(encoded(Kind.JPEG, progressive=True)).is_arithmetic
+    assert clean_jpeg(JPEG.replace(b"\xff\xc0", b"\xff\xc9")).is_arithmetic
+
+
 def test_what_follows_a_jpegs_end_is_left_out() -> None:
     assert clean_jpeg(JPEG + encoded(Kind.JPEG, PICTURE.rotate(180)) + SECRET).data == JPEG
 

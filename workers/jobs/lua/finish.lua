@@ -1,5 +1,5 @@
--- Ends a job: result or error first, the final event last, the counter with them.
--- KEYS: job, events, feed, counts, then the sorted sets that may list the job
+-- Ends a job: result or error first, the final event last, the counter with them. With a callback its delivery is due.
+-- KEYS: job, events, feed, counts, deliveries, then the sorted sets that may list the job
 -- ARGV: job id, token ('' = whoever holds it: a cancel), status, ttl, counter, fields, then event bodies
 -- Returns 1, or 0 when the token is stale or the job has ended already.
 local job, events, feed = KEYS[1], KEYS[2], KEYS[3]
@@ -13,10 +13,14 @@ elseif not holds(job, token) then
   return 0
 end
 local time = now()
+if redis.call('HEXISTS', job, 'callback') == 1 then
+  ttl = math.max(ttl, KEPT_FOR_DELIVERY)
+  redis.call('ZADD', KEYS[5], time, job_id)
+end
 local first_event = set_fields(job, 6)
 redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl)
 redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   redis.call('ZREM', KEYS[i], job_id)
 end
 for i = first_event, #ARGV do

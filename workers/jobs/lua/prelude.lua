@@ -1,6 +1,12 @@
 -- Prepended to each script. Time is the server's own, so that no two hosts disagree on a lease.
 local FEED_LENGTH = 5000
 
+-- A job with a callback is kept for so many seconds after its next attempt is due: no worker need be alive meanwhile.
+local KEPT_FOR_DELIVERY = 86400
+
+-- Of a delivery that is sent again and again, the last so many attempts are remembered.
+local ATTEMPTS_KEPT = 100
+
 local function now()
   local time = redis.call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -27,4 +33,23 @@ local function set_fields(job, first)
     redis.call('HSET', job, unpack(ARGV, first + 1, first + count))
   end
   return first + count + 1
+end
+
+-- Has the keys of a job outlive its next attempt at a delivery, which is due in so many seconds.
+local function keep_for_delivery(seconds, job, ...)
+  local ttl = math.max(redis.call('TTL', job), math.ceil(seconds) + KEPT_FOR_DELIVERY)
+  redis.call('HSET', job, 'expires_at', now() + ttl)
+  for _, key in ipairs({ job, ... }) do
+    redis.call('EXPIRE', key, ttl)
+  end
+end
+
+-- Notes the attempt that began last in the job's list, with its number and time, which only the record knows.
+local function note_attempt(job, attempts, counts, outcome, body)
+  local state = redis.call('HMGET', job, 'delivery:number', 'delivery:began')
+  local head = string.format('{"number":%s,"at":%.3f,', state[1], tonumber(state[2]))
+  redis.call('RPUSH', attempts, head .. string.sub(body, 2))
+  redis.call('LTRIM', attempts, -ATTEMPTS_KEPT, -1)
+  redis.call('EXPIRE', attempts, redis.call('TTL', job))
+  redis.call('HINCRBY', counts, outcome, 1)
 end

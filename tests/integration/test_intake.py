@@ -1,0 +1,214 @@
+"""Intake in a real worker process: what the model is sent, what the log says, what a dead process breaks."""
+
+import asyncio
+import io
+import os
+import signal
+from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pillow_heif
+import pytest
+from PIL import Image
+
+from tests.integration.test_worker import ended, submit, working
+from tests.support.image_server import ImageServer, Request, image_server, reply, silence
+from tests.support.jobs import new_job
+from tests.support.openai_server import late, openai_server, purpose_of, well_behaved
+from tests.support.wait import eventually
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import Ledger
+from workers.jobs.queue import JobQueue
+from workers.jobs.settings import JobsSettings
+from workers.reuse import JobReuse
+from workers.sweep import take_back
+
+SECRET = b"37.5665N 126.9780E"
+
+
+@pytest.fixture
+def origin() -> Iterator[ImageServer]:
+    with image_server() as server:
+        yield server
+
+
+@pytest.fixture
+def model() -> Iterator[ImageServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
+    queue = JobQueue.connect(jobs_settings)
+    yield queue
+    await queue.close()
+
+
+def photo(kind: str, size: tuple[int, int], **options: Any) -> bytes:
+    """With everything in it that a phone writes and nobody else should read."""
+    exif = Image.Exif()
+    exif[0x010E] = SECRET.decode()
+    exif.get_ifd(0x8825)[2] = (37.0, 33.0, 59.4)
+    image, out = Image.linear_gradient("L").resize(size).convert("RGB"), io.BytesIO()
+    if kind == "HEIF":
+        pillow_heif.from_pillow(image).save(out, exif=exif.tobytes(), xmp=SECRET)
+    else:
+        image.save(out, kind, exif=exif, xmp=SECRET, icc_profile=b"profile " + SECRET, **options)
+    assert SECRET in out.getvalue()
+    return out.getvalue()
+
+
+PHOTOS = {
+    "small JPEG": photo("JPEG", (400, 300), comment=SECRET),
+    "large JPEG": photo("JPEG", (2400, 1800), comment=SECRET),
+    "PNG": photo("PNG", (400, 300)),
+    "WebP": photo("WEBP", (400, 300)),
+    "AVIF": photo("AVIF", (400, 300)),
+    "HEIC": photo("HEIF", (400, 300)),
+}
+
+
+def shown(request: Request) -> bytes:
+    """The image in a request to the model."""
+    (part,) = (
+        part
+        for message in orjson.loads(request.body)["input"]
+        for part in message["content"]
+        if part["type"] == "input_image"
+    )
+    head, _, data = part["image_url"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    return b64decode(data)
+
+
+async def test_the_model_is_sent_pixels_and_nothing_else(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0"):
+        for number, data in enumerate(PHOTOS.values()):
+            url = origin.on(f"/{number}", reply(200, data))
+            assert (await ended(feed, await submit(ledger, queue, url))).status == "completed"
+    seen = [shown(request) for request in model.requests if purpose_of(request) == "vision"]
+    assert len(seen) == len(PHOTOS)
+    for data in seen:
+        assert SECRET not in data
+        assert b"Exif" not in data
+        assert set(Image.open(io.BytesIO(data)).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+
+
+async def test_the_log_of_a_failed_fetch_says_which_job_where_and_what_came(
+    ledger: Ledger,
+    feed: Feed,
+    queue: JobQueue,
+    redis_url: str,
+    origin: ImageServer,
+    model: ImageServer,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+    paths = {"/told.jpg": reply(403, denied), "/denied.jpg": reply(403, b"secret"), "/gone.jpg": reply(404)}
+    urls = [f"{origin.on(path, answer)}?X-Sig=secret" for path, answer in paths.items()]
+    urls.append(f"{origin.url('/old.jpg')}?Expires=1600000000&Signature=secret")
+    async with working(ledger, redis_url, model):
+        ids = [await submit(ledger, queue, url) for url in urls]
+        for job_id in ids:
+            await ended(feed, job_id)
+    log = capfd.readouterr().err
+    lines = [orjson.loads(line) for line in log.splitlines() if line.startswith("{")]
+    failed = {line["job_id"]: (line["code"], line["detail"]) for line in lines if line["event"] == "job.failed"}
+    assert [failed[job_id] for job_id in ids] == [
+        ("source.url_expired", "127.0.0.1/told.jpg: upstream 403"),
+        ("source.forbidden", "127.0.0.1/denied.jpg: upstream 403"),
+        ("source.not_found", "127.0.0.1/gone.jpg: upstream 404"),
+        ("source.url_expired", "127.0.0.1/old.jpg: its own expiry has passed"),
+    ]
+    assert "secret" not in log
+    assert "/old.jpg" not in [request.path for request in origin.requests]
+
+
+def decoders() -> set[int]:
+    """Decode processes of this user's, wherever they belong."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"pipeline.image" in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+async def test_a_decoder_that_is_killed_takes_its_own_job_with_it_and_no_other(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda request: late(well_behaved(request), 1.0)
+    url = origin.on("/a.jpg", reply(200, PHOTOS["small JPEG"]))
+    async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0") as worker:
+        await ended(feed, await submit(ledger, queue, url))
+        (pid,) = (pid for pid in decoders() if parent_of(pid) == worker.pid)
+        asking = [await submit(ledger, queue, url) for _ in range(3)]
+        await eventually(lambda: _has_seen(model, 4))
+        os.kill(pid, signal.SIGSTOP)
+        doomed = await submit(ledger, queue, url)
+        await eventually(lambda: _has_fetched(origin, 5))
+        waiting = await submit(ledger, queue, url)
+        await eventually(lambda: _has_fetched(origin, 6))
+        os.kill(pid, signal.SIGKILL)
+        jobs = [await ended(feed, job_id) for job_id in [*asking, doomed, waiting]]
+        assert worker.poll() is None
+        assert pid not in decoders()
+    assert [job.error and job.error.code for job in jobs] == [None, None, None, "source.corrupt_image", None]
+
+
+async def test_a_job_that_waits_for_one_on_a_killed_worker_goes_on_itself(
+    ledger: Ledger, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    model.fallback = lambda _request: silence()
+    async with working(ledger, redis_url, model) as worker:
+        held = await submit(ledger, queue, origin.on("/a.jpg", reply(200, PHOTOS["small JPEG"])))
+        await eventually(lambda: _has_seen(model, 1))
+        ((prefix, fingerprint),) = [
+            key.decode().rsplit(":", 1) async for key in ledger.client.scan_iter("bunri:result:*")
+        ]
+        assert (await ledger.reserve(fingerprint, "another")).holder == held
+        mine = new_job()
+        await ledger.create(mine)
+        claim = await ledger.claim(mine.job_id)
+        assert claim is not None
+        waiting = asyncio.create_task(JobReuse(ledger, claim, 60).find(fingerprint))
+        worker.kill()
+
+        async def is_let_go() -> bool:
+            await take_back(ledger)
+            return waiting.done()
+
+        await eventually(is_let_go)
+    assert await waiting is None
+    assert await cast("Any", ledger.client.hget(f"{prefix}:{fingerprint}", "holder")) == mine.job_id.encode()
+
+
+async def test_results_are_not_kept_where_that_is_switched_off(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, origin: ImageServer, model: ImageServer
+) -> None:
+    url = origin.on("/a.jpg", reply(200, PHOTOS["small JPEG"]))
+    async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0"):
+        for _ in range(2):
+            assert not (await ended(feed, await submit(ledger, queue, url))).cached
+        assert len(model.requests) == 4
+    assert [key async for key in ledger.client.scan_iter("bunri:result:*")] == []
+
+
+async def _has_seen(model: ImageServer, count: int) -> bool:
+    return sum(purpose_of(request) == "vision" for request in model.requests) >= count
+
+
+async def _has_fetched(origin: ImageServer, count: int) -> bool:
+    return len(origin.requests) >= count
