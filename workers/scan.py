@@ -17,9 +17,6 @@ from workers.jobs.model import Claim, JobError
 from workers.leases import Leases
 from workers.reuse import JobReuse
 
-WRITE_AGAIN = 0.5
-"""Seconds until a step that Redis did not take is written again."""
-
 log = structlog.get_logger()
 
 
@@ -119,28 +116,13 @@ class Scanner:
 
 
 class _Progress:
-    """The pipeline's `emit`: writes each step to the ledger and remembers the stage reached.
-
-    A step may hold what a model was paid for. So while Redis is away it is kept and written again, up to the job's
-    deadline; whoever has taken the job over by then has it refused.
-    """
+    """The pipeline's `emit`: writes each step to the ledger and remembers the stage reached."""
 
     def __init__(self, ledger: Ledger, claim: Claim) -> None:
         self._ledger = ledger
         self._claim = claim
-        self._steps = 0
         self.stage = Stage.FETCH
 
     async def __call__(self, *events: StageEvent) -> None:
-        self._steps += 1
-        while not await self._is_written(*events):
-            await asyncio.sleep(WRITE_AGAIN)
+        await self._ledger.record(self._claim, *events)
         self.stage = events[-1].stage
-
-    async def _is_written(self, *events: StageEvent) -> bool:
-        try:
-            await self._ledger.record(self._claim, *events, step=self._steps)
-        except LedgerUnavailable as error:
-            log.warning("job.step_unwritten", stage=events[-1].stage, error=str(error))
-            return False
-        return True

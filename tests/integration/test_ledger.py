@@ -125,14 +125,6 @@ async def test_finished_stages_come_back_with_the_next_claim(ledger: Ledger) -> 
     assert again.token > claim.token
 
 
-async def test_a_step_that_is_written_again_is_there_once(ledger: Ledger) -> None:
-    """A worker does so when it has not heard whether Redis took it."""
-    claim = await claimed(ledger)
-    for step in (1, 1, 2, 2):
-        await ledger.record(claim, started(Stage.FETCH), step=step)
-    assert [event.stage for event in await ledger.events(claim.job_id)] == [Stage.QUEUED, Stage.FETCH, Stage.FETCH]
-
-
 async def test_a_stale_holder_writes_nothing(ledger: Ledger) -> None:
     stale = await claimed(ledger)
     await eventually(lambda: lapsed(ledger, stale.job_id))

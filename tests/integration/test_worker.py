@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +16,7 @@ import pytest
 
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Channel, LocalStore, new_key
-from pipeline.types import JobInput, Stage
+from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
 from tests.support.jobs import new_job
@@ -282,42 +281,6 @@ async def test_a_busy_worker_outlives_a_restart_of_redis(
     await queue.close()
     await ledger.close()
     server.stop()
-
-
-async def test_what_a_model_answered_while_redis_was_away_is_not_asked_again(
-    tmp_path: Path, origin: ImageServer, model: ImageServer
-) -> None:
-    server = start_redis(tmp_path)
-    settings = JobsSettings.model_validate({"redis_url": server.url})
-    ledger, queue = Ledger.connect(settings), JobQueue.connect(settings)
-    is_back = threading.Event()
-    model.fallback = lambda request: after(is_back, well_behaved(request))
-    async with working(ledger, server.url, model, WORKERS_LEASE="15", WORKERS_REDIS_TIMEOUT="0.5"):
-        job_id = await submit(ledger, queue, origin.url(PHOTO))
-        await eventually(lambda: _has_asked(model, "vision"))
-        server.pause()
-        is_back.set()
-        await asyncio.sleep(2)  # The answer arrives, and its write fails, in a time that nobody outside can see.
-        server.resume()
-        await eventually(lambda: _all_ended(ledger, [job_id]), within=60)
-        job = await _job(ledger, job_id)
-    assert (job.status, job.attempts) == ("completed", 1)
-    assert Counter(purpose_of(request) for request in model.requests) == {"vision": 1, "answer": 1}
-    stages = [event.stage for event in await ledger.events(job_id)]
-    assert stages.count(Stage.VISION) == 2  # started and completed, each once
-    await queue.close()
-    await ledger.close()
-    server.stop()
-
-
-def after(event: threading.Event, answer: Answer) -> Answer:
-    """The answer once the event is set; the server runs on another thread."""
-
-    async def wait_first(writer: asyncio.StreamWriter) -> None:
-        await asyncio.to_thread(event.wait)
-        await answer(writer)
-
-    return wait_first
 
 
 async def _have_asked(model: ImageServer, count: int) -> bool:

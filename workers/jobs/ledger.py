@@ -222,11 +222,8 @@ class Ledger:
             seconds, micros = await self.client.time()
         return float(seconds) + float(micros) / 1e6
 
-    async def record(self, claim: Claim, *events: StageEvent, step: int | None = None) -> None:
-        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim.
-
-        With `step`, one number for each write of a claim, the write may be repeated when its outcome is uncertain.
-        """
+    async def record(self, claim: Claim, *events: StageEvent) -> None:
+        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim."""
         fields: Fields = {}
         bodies = []
         for event in events:
@@ -240,14 +237,7 @@ class Ledger:
         with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
-                args=[
-                    claim.job_id,
-                    claim.token,
-                    self._settings.lease,
-                    "" if step is None else step,
-                    *flat(fields),
-                    *bodies,
-                ],
+                args=[claim.job_id, claim.token, self._settings.lease, *flat(fields), *bodies],
             )
         if not held:
             raise StaleClaim

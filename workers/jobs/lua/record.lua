@@ -1,7 +1,6 @@
 -- Records finished stages and their checkpoints, and renews the lease. Also the bare renewal: no fields, no events.
 -- KEYS: job, events, feed, leases
--- ARGV: job id, token, lease in seconds, step ('' or a number that is another for each write of the claim), fields,
--- then event bodies. A step that comes again, because its reply was lost, changes nothing more.
+-- ARGV: job id, token, lease in seconds, fields, then event bodies
 -- Returns 1, or 0 when the token is stale: the job was cancelled, taken over or has ended.
 local job, events, feed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if not holds(job, ARGV[2]) then
@@ -10,14 +9,7 @@ end
 local lease_until = now() + tonumber(ARGV[3])
 redis.call('HSET', job, 'lease_until', lease_until)
 redis.call('ZADD', leases, lease_until, ARGV[1])
-if ARGV[4] ~= '' then
-  local step = ARGV[2] .. ':' .. ARGV[4]
-  if redis.call('HGET', job, 'step') == step then
-    return 1
-  end
-  redis.call('HSET', job, 'step', step)
-end
-for i = set_fields(job, 5), #ARGV do
+for i = set_fields(job, 4), #ARGV do
   append(ARGV[1], events, feed, ARGV[i])
 end
 return 1
