@@ -187,7 +187,7 @@ class Client:
                     else:
                         await source.response.aread()
                         if (code := _code_of(source.response)) in GONE:
-                            watched.gone = code
+                            self._note_gone(watched, code)
                             return
             await asyncio.sleep(PAUSE)
 
@@ -220,7 +220,7 @@ class Client:
                     self._note_end(watched, watched.mode, told_by(answer.text))
                     return
                 if answer.is_error and _code_of(answer) in GONE:
-                    watched.gone = _code_of(answer)
+                    self._note_gone(watched, _code_of(answer))
                     return
             await asyncio.sleep(PAUSE)
 
@@ -228,6 +228,9 @@ class Client:
         """Its end is told by the first delivery; one that never comes is the oracle's to find."""
         body = await self._receiver.first_body(watched.number)
         self._note_end(watched, "webhook", told_by(body))
+
+    def _note_gone(self, watched: Watched, code: str) -> None:
+        watched.gone, watched.ended_at = code, time.time()
 
     def _note_end(self, watched: Watched, source: str, told: Told) -> None:
         watched.ended_at = time.time()

@@ -92,7 +92,7 @@ async def _lengths(client: Any) -> dict[str, int]:
     for key in (QUEUED, OUTBOX, LEASES, DEADLINES):
         found[key] = await client.zcard(key)
     async for key in client.scan_iter(count=1000, _type="list"):
-        if not key.endswith(b":events"):
+        if not key.startswith(b"bunri:job:"):
             found[key.decode()] = await client.llen(key)
     return found
 
@@ -109,6 +109,8 @@ async def _unacked(client: Any) -> list[str]:
 def every_job_ends(seen: Observed) -> Iterator[str]:
     for job in seen.accepted:
         if job.gone and job.gone in seen.rig.allowed(job.number):
+            if job.ended_at is None and job.mode is not Mode.WEBHOOK:
+                yield f"job {job.number} is {job.gone}, and its client ({job.mode}) never knew"
             continue
         if job.status not in FINAL:
             yield f"job {job.number} is {job.gone or job.status or 'unknown'}"
@@ -291,8 +293,9 @@ INVARIANTS: dict[str, Callable[[Observed], Iterator[str]]] = {
 
 
 def judge(seen: Observed) -> dict[str, list[str]]:
-    """Invariant → what breaks it, of those that are broken. `bar` are the fault's own."""
-    found = {name: list(invariant(seen)) for name, invariant in INVARIANTS.items()} | {"bar": seen.rig.breaches}
+    """Invariant → what breaks it, of those that are broken. `bar` and `time` are the fault's own bars."""
+    found = {name: list(invariant(seen)) for name, invariant in INVARIANTS.items()}
+    found |= {"bar": seen.rig.breaches, "time": seen.rig.late}
     return {name: broken for name, broken in found.items() if broken}
 
 

@@ -32,14 +32,16 @@ class Report:
         return head | self.figures | {"broken": self.broken} | tail
 
 
-async def run(fault: Fault, *, jobs: int, seed: int, keep: Path | None = None) -> Report:
+async def run(
+    fault: Fault, *, jobs: int, seed: int, keep: Path | None = None, env: dict[str, str] | None = None
+) -> Report:
     """Start the rig, let the fault happen while jobs stream in, wait for the end of all, and judge.
 
-    The logs of a run that breaks something are copied to the folder `keep`.
+    `env` is added to the fault's own. The logs of a run that breaks something are copied to the folder `keep`.
     """
     rate = jobs / fault.seconds if fault.seconds else RATE
     began = time.monotonic()
-    options = Options(jobs, seed, min(rate, RATE), fault.env, fault.wired)
+    options = Options(jobs, seed, min(rate, RATE), fault.env | (env or {}), fault.wired)
     async with rig(fault.id, options, start=fault.started) as it:
         it.start_stream()
         await _act(fault, it)

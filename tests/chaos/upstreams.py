@@ -4,6 +4,7 @@ A job's number is in its photo's path, in the question that both model calls car
 """
 
 import asyncio
+import random
 import re
 import socket
 import time
@@ -64,6 +65,8 @@ class Upstream(ImageServer):
 
     calls: list[Call] = field(default_factory=list)
     latency: float = 0.0
+    """Seconds before an answer, on average; how many for a job and purpose, the seed says."""
+    seed: int = 1
     storm: Misbehaviour | None = None
     """While set, the answer to every request."""
     _holds: dict[tuple[int, str], Hold] = field(default_factory=dict)
@@ -101,7 +104,8 @@ class Upstream(ImageServer):
                 await hold.released.wait()
             wrong = self._misbehaviour(job, purpose)
             if self.latency:
-                await asyncio.sleep(self.latency)
+                chance = random.Random(f"{self.seed} {job} {purpose}").uniform(0.5, 1.5)
+                await asyncio.sleep(self.latency * chance)
             call.outcome = Outcome.BAD if wrong else Outcome.GONE if is_gone(writer) else Outcome.GOOD
             call.ended = None if wrong else time.time()
             try:
