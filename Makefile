@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz chaos bench-intake bench-overhead bench-storm clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-intake bench-overhead bench-storm clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -25,7 +25,7 @@ demo: $(SYNCED) ## Classify the photos in samples/ on a stack of its own
 up: $(SYNCED) ## Run the whole system in the foreground
 	@$(BIN)/bunri up
 
-test: check contract unit integration e2e ## Lint, types, import contracts and all tests
+test: check contract unit integration e2e chaos-short ## Lint, types, import contracts and all tests
 
 check: $(SYNCED) ## Lint, format, types, import contracts, dependencies
 	$(BIN)/ruff check .
@@ -52,8 +52,11 @@ docs: $(SYNCED) ## Write the generated documents anew
 fuzz: $(SYNCED) ## 10 000 mutated images and 10 000 mutated URLs through the intake
 	$(BIN)/python -m benchmarks.fuzz
 
-chaos: $(SYNCED) ## Kill workers, API, Redis and decoders under load: every accepted job must end
-	$(BIN)/python -m benchmarks.chaos
+chaos: $(SYNCED) ## Every fault of the suite against real processes, and the oracle's verdict: an hour on a quiet machine
+	$(BIN)/python -m tests.chaos --json chaos.jsonl --logs chaos-logs
+
+chaos-short: $(SYNCED) ## A few of these faults with a few jobs
+	$(BIN)/pytest -q -n 2 tests/chaos
 
 bench-intake: $(SYNCED) ## Measure image intake against naive Pillow
 	$(BIN)/python -m benchmarks.intake

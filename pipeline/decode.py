@@ -47,6 +47,12 @@ class ImageDecoder:
 
         Raises `source.*` errors, or Internal if decoding stalls or a decoder cannot be loaded.
         """
+        try:
+            return await self._prepare(data)
+        except DecoderKilled:
+            return await self._prepare(data)
+
+    async def _prepare(self, data: bytes) -> SourceImage:
         async with self._slots:
             process = await self._take()
             try:
@@ -109,6 +115,10 @@ class ImageDecoder:
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         return ending
+
+
+class DecoderKilled(SourceTooLarge):
+    """By somebody else, as the kernel does when memory is short: nothing that an image does ends its process so."""
 
 
 class _Process:
@@ -179,4 +189,6 @@ def _arguments(settings: PipelineSettings) -> str:
 def _death(code: int) -> PipelineError:
     if code == -signal.SIGPROF:
         return SourceTooLarge("more CPU time than one image may take")
+    if code == -signal.SIGKILL:
+        return DecoderKilled("the decode process was killed twice; the machine may lack memory")
     return SourceCorruptImage(f"the decode process ended with {code}")

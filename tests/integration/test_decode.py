@@ -296,15 +296,25 @@ async def test_the_same_heic_passes_with_more_memory_and_time(open_decoder: Open
     assert (await open_decoder().prepare(heavy_heic)).height == 1024
 
 
-async def test_a_killed_process_fails_its_own_job_only(open_decoder: Open, photo: bytes) -> None:
+async def test_a_process_that_crashes_fails_its_own_job_only(open_decoder: Open, photo: bytes) -> None:
     decoder = open_decoder(image_processes=2)
     pid = await freeze(decoder, photo)
     doomed = await in_flight(decoder, photo)
     assert (await decoder.prepare(photo)).width == 288
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGSEGV)
+    os.kill(pid, signal.SIGCONT)
     assert await refusal(doomed) is SourceCorruptImage
     assert (await decoder.prepare(photo)).width == 288
     assert pid not in pids(decoder)
+
+
+async def test_a_process_killed_by_somebody_else_is_no_fault_of_the_image(open_decoder: Open, photo: bytes) -> None:
+    """As the kernel does when memory is short. The image has one more try."""
+    decoder = open_decoder()
+    pid = await freeze(decoder, photo)
+    job = await in_flight(decoder, photo)
+    os.kill(pid, signal.SIGKILL)
+    assert (await job).width == 288
 
 
 async def test_a_process_that_died_while_idle_is_replaced(open_decoder: Open, photo: bytes) -> None:
