@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.problems import ALL_CODES
+from pipeline.errors import ModelRateLimited
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.types import Stage
 from tests.support.api_server import ApiServer, running_api
@@ -14,6 +15,7 @@ from tests.support.redis_server import free_port
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import JobError, WorkerBeat
 from workers.jobs.settings import JobsSettings
+from workers.jobs.upstream import Ended, Tally, Upstream
 
 
 async def beat(ledger: Ledger, version: str, worker: str = "host:1") -> None:
@@ -97,6 +99,16 @@ async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> Non
     assert figures["bunri_jobs_running"] == 1
     assert figures["bunri_workers_live"] == 1
     assert figures["bunri_ledger_up"] == 1
+
+
+async def test_metrics_tell_which_model_is_paused_and_why(api: ApiServer, ledger: Ledger) -> None:
+    rejection = Ended(ModelRateLimited(retry_after=60))
+    await Upstream(ledger).report("gpt-test", Tally(failed=1, refused=3), rejection)
+    figures = await metrics(api)
+    paused = {name: value for name, value in figures.items() if name.startswith("bunri_model_paused{") and value}
+    assert paused == {'bunri_model_paused{cause="model.rate_limited",model="gpt-test"}': 1}
+    assert 0 < figures['bunri_model_pause_seconds{model="gpt-test"}'] <= 60
+    assert figures['bunri_model_refused_total{model="gpt-test"}'] == 3
 
 
 async def test_metrics_count_requests_by_route_and_never_by_path(api: ApiServer) -> None:

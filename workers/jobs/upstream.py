@@ -153,17 +153,17 @@ class Upstream:
 
     async def figures(self) -> list[ModelFigures]:
         """Of each model that was called within the last day."""
+        now = await self._ledger.now()
         with translated():
-            seconds, _ = await self._ledger.client.time()
             names = sorted(await cast("Any", self._ledger.client.smembers(MODELS)))
             async with self._ledger.client.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(_key(name.decode()))
                 states = await pipe.execute()
-        return [_figures(name.decode(), state, seconds) for name, state in zip(names, states, strict=True) if state]
+        return [_figures(name.decode(), state, now) for name, state in zip(names, states, strict=True) if state]
 
 
-def _figures(model: str, state: Mapping[bytes, bytes], now: int) -> ModelFigures:
+def _figures(model: str, state: Mapping[bytes, bytes], now: float) -> ModelFigures:
     cause = state.get(b"cause", b"").decode()
     return ModelFigures(
         model=model,
