@@ -4,21 +4,23 @@ import asyncio
 import os
 import subprocess
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
 
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.openai_server import base_url, well_behaved
-from tests.support.wait import eventually
+from tests.support.wait import wait_until
 from workers.command import worker_command
-from workers.jobs.ledger import Ledger
+from workers.jobs.ledger import WORKERS
 
 
-@asynccontextmanager
-async def working(
-    ledger: Ledger, redis_url: str, model: ImageServer, *, concurrency: int = 8, **more: str
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """A worker that has said that it lives. Killed in the end."""
+@contextmanager
+def worker_process(
+    redis_url: str, model: ImageServer, *, concurrency: int = 8, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that has said that it lives, on a Redis without others. Killed in the end, and its beat with it."""
     env = {
         "REDIS_URL": redis_url,
         "FETCH_ALLOW": "127.0.0.1",
@@ -28,14 +30,15 @@ async def working(
         "WORKERS_DRAIN": "1",
         **more,
     }
-    process = subprocess.Popen(worker_command(1, concurrency), env=os.environ | env)  # noqa: ASYNC220 - it only forks
-    try:
-        await eventually(lambda: _has_worker(ledger), within=60)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        await ledger.client.delete("bunri:workers")
+    process = subprocess.Popen(worker_command(1, concurrency), env=os.environ | env)
+    with redis.Redis.from_url(redis_url) as client:
+        try:
+            wait_until(lambda: client.zcard(WORKERS) > 0, within=180)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            client.delete(WORKERS)
 
 
 class Gate:
@@ -54,7 +57,3 @@ class Gate:
             await well_behaved(request)(writer)
 
         return wait_first
-
-
-async def _has_worker(ledger: Ledger) -> bool:
-    return bool(await ledger.workers())
