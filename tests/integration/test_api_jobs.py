@@ -7,11 +7,12 @@ import uuid
 import pytest
 
 from pipeline.types import Classification, JobInput, Locale, PipelineResult, Stage
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, running_api
 from tests.support.jobs import answer, completed, new_job, observation, result, started
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import Claim, JobError, NewJob
 from workers.jobs.queue import new_job_id
+from workers.jobs.settings import JobsSettings
 
 SCAN = "/api/v1/scan"
 
@@ -161,6 +162,14 @@ async def test_a_wait_that_is_too_short_shows_the_job_as_it_is(api: ApiServer, l
     claim = await claimed(ledger, new_job())
     reply = await api.client.get(f"{SCAN}/{claim.job_id}/result?wait=0.01")
     assert (reply.status_code, reply.json()["status"]) == (202, "processing")
+
+
+@pytest.mark.parametrize("tail", ["", "/result"])
+async def test_a_wait_above_the_limit_is_cut_to_it(jobs_settings: JobsSettings, ledger: Ledger, tail: str) -> None:
+    claim = await claimed(ledger, new_job())
+    async with running_api(jobs_settings, max_wait=0.05) as api:
+        reply = await api.client.get(f"{SCAN}/{claim.job_id}{tail}?wait=600", timeout=20)
+    assert reply.json()["status"] in {"running", "processing"}
 
 
 @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "x"])

@@ -12,8 +12,9 @@ from pipeline.settings import PipelineSettings
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.openai_server import openai_server, purpose_of, well_behaved
+from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-from tests.support.worker import Gate, working
+from tests.support.worker import Gate, worker_process
 from workers.jobs.ledger import Ledger
 from workers.jobs.line import look
 from workers.jobs.settings import JobsSettings
@@ -27,10 +28,19 @@ def photo(samples: Path) -> Iterator[str]:
         yield origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
 
 
+@pytest.fixture(scope="module")
+def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
+    """The model of a worker with one slot, and with a short lease, so that it soon hears of a cancel."""
+    with openai_server() as model, worker_process(redis_server.url, model, concurrency=1, WORKERS_LEASE="1"):
+        yield model
+
+
 @pytest.fixture
-def model() -> Iterator[ImageServer]:
-    with openai_server() as server:
-        yield server
+def model(_serving: ImageServer) -> ImageServer:
+    """Well-behaved, and not yet asked for anything."""
+    _serving.fallback = well_behaved
+    _serving.requests.clear()
+    return _serving
 
 
 @pytest.fixture
@@ -38,13 +48,6 @@ async def api(jobs_settings: JobsSettings) -> AsyncIterator[ApiServer]:
     local = PipelineSettings.model_validate({"fetch_allow": "127.0.0.1"})
     async with running_api(jobs_settings, pipeline=local) as api:
         yield api
-
-
-@pytest.fixture(autouse=True)
-async def _worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[None]:
-    """With one slot and a short lease, so that it soon hears of a cancel."""
-    async with working(ledger, redis_url, model, concurrency=1, WORKERS_LEASE="1"):
-        yield
 
 
 async def submit(api: ApiServer, photo: str, question: str = "", **headers: str) -> httpx.Response:

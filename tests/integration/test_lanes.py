@@ -10,7 +10,7 @@ from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.jobs import new_job
 from tests.support.openai_server import openai_server
 from tests.support.wait import eventually
-from tests.support.worker import Gate, working
+from tests.support.worker import Gate, worker_process
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import OUTBOX, Ledger
 from workers.jobs.line import look
@@ -52,7 +52,7 @@ async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
 ) -> None:
     """One slot, which the first bulk job holds until both lanes are full."""
     gate = model.fallback = Gate()
-    async with working(ledger, redis_url, model, concurrency=1):
+    with worker_process(redis_url, model, concurrency=1):
         ids = [await submit(ledger, queue, photo, BULK)]
         await eventually(lambda: _has_asked(model))
         ids += [await submit(ledger, queue, photo, BULK) for _ in range(5)]
@@ -66,23 +66,6 @@ async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
         assert (await look(ledger)).turn
     claimed = [job.priority for job in sorted((job for job in jobs if job), key=lambda job: job.started_at or 0)]
     assert claimed == [BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 6, *[BULK] * 3]
-
-
-async def test_each_lane_is_served_in_the_order_of_its_positions(
-    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, photo: str, model: ImageServer
-) -> None:
-    gate = model.fallback = Gate()
-    async with working(ledger, redis_url, model, concurrency=1):
-        await submit(ledger, queue, photo, INTERACTIVE)
-        await eventually(lambda: _has_asked(model))
-        ids = [await submit(ledger, queue, photo, lane) for lane in (BULK, INTERACTIVE) * 3]
-        waiting = [await ledger.get(job_id) for job_id in ids]
-        assert [job and job.queue_position for job in waiting] == [4, 1, 5, 2, 6, 3]
-        gate.open()
-        ended = [await feed.wait(job_id, 60) for job_id in ids]
-    by_claim = sorted((job for job in ended if job), key=lambda job: job.started_at or 0)
-    by_position = sorted((job for job in waiting if job), key=lambda job: job.queue_position or 0)
-    assert [job.job_id for job in by_claim] == [job.job_id for job in by_position]
 
 
 async def _has_asked(model: ImageServer) -> bool:

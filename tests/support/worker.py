@@ -4,29 +4,32 @@ import asyncio
 import os
 import subprocess
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+
+import redis
 
 from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
 from tests.support.openai_server import base_url, well_behaved
-from tests.support.wait import eventually
+from tests.support.wait import eventually, wait_until
 from workers.command import worker_command
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.feed import Feed
-from workers.jobs.ledger import Ledger
+from workers.jobs.ledger import WORKERS, Ledger
 from workers.jobs.model import Job
 from workers.jobs.queue import JobQueue
 
 PHOTO = "/glass.jpg"
+SLOTS = 8
+"""Jobs that a worker of these tests works on at once, unless told otherwise."""
 
 
-@asynccontextmanager
-async def working(
-    ledger: Ledger, redis_url: str, model: ImageServer, *, workers: int = 1, concurrency: int = 8, **more: str
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
+def start_worker(
+    redis_url: str, model: ImageServer, *, index: int = 1, concurrency: int = SLOTS, **more: str
+) -> subprocess.Popen[bytes]:
     env = {
         "REDIS_URL": redis_url,
         "FETCH_ALLOW": "127.0.0.1",
@@ -36,18 +39,41 @@ async def working(
         "WORKERS_DRAIN": "1",
         **more,
     }
+    return subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)
+
+
+@asynccontextmanager
+async def working(
+    ledger: Ledger, redis_url: str, model: ImageServer, *, workers: int = 1, concurrency: int = SLOTS, **more: str
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
     processes = [
-        subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)  # noqa: ASYNC220 - it only forks
-        for index in range(workers)
+        start_worker(redis_url, model, index=index, concurrency=concurrency, **more) for index in range(workers)
     ]
     try:
-        await eventually(lambda: _have_said_so(ledger, workers), within=120)
+        await eventually(lambda: _have_beaten(ledger, processes), within=120)
         yield processes[0]
     finally:
         for process in processes:
             process.kill()
             process.wait()
-        await ledger.client.delete("bunri:workers")
+        await ledger.client.delete(WORKERS)
+
+
+@contextmanager
+def worker_process(
+    redis_url: str, model: ImageServer, *, concurrency: int = SLOTS, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """As `working`, for fixtures that outlive a test's loop: one worker, on a Redis without others."""
+    process = start_worker(redis_url, model, concurrency=concurrency, **more)
+    with redis.Redis.from_url(redis_url) as client:
+        try:
+            wait_until(lambda: client.zcard(WORKERS) > 0, within=180)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            client.delete(WORKERS)
 
 
 class Gate:
@@ -68,10 +94,6 @@ class Gate:
         return wait_first
 
 
-async def _have_said_so(ledger: Ledger, workers: int) -> bool:
-    return len(await ledger.workers()) == workers
-
-
 async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 60.0, **asked: Any) -> str:
     job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url, **asked)})
     await ledger.create(job)
@@ -84,3 +106,11 @@ async def ended(feed: Feed, job_id: str, *, within: float = 30.0) -> Job:
     assert job is not None
     assert job.status.is_final
     return job
+
+
+async def _have_beaten(ledger: Ledger, processes: list[subprocess.Popen[bytes]]) -> bool:
+    try:
+        live = {int(beat.worker.rpartition(":")[2]) for beat in await ledger.workers()}
+    except LedgerUnavailable:
+        return False
+    return live >= {process.pid for process in processes}
