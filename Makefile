@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-intake bench-overhead clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-intake bench-overhead bench-storm clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -60,6 +60,9 @@ chaos-short: $(SYNCED) ## A few of these faults with a few jobs
 
 bench-intake: $(SYNCED) ## Measure image intake against naive Pillow
 	$(BIN)/python -m benchmarks.intake
+
+bench-storm: $(SYNCED) ## A minute of 429 under load: few calls are rejected, no job fails
+	$(BIN)/python -m benchmarks.storm
 
 bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's own time
 	$(BIN)/python -m benchmarks.overhead

@@ -19,5 +19,6 @@ if __name__ == "__main__":
         access_log=False,  # the middleware logs each request, without its query
         log_config=None,
         server_header=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api import deliveries, description, events, images, meta, pages, problems, scans
+from api.admission import Admission
 from api.deps import Knowledge, Services
 from api.metrics import Metrics
 from api.middleware import Edge
@@ -35,7 +36,14 @@ REQUEST_HEADERS = (
     "x-request-id",
     "traceparent",
 )
-EXPOSED_HEADERS = ("location", "retry-after", "x-trace-id")
+EXPOSED_HEADERS = (
+    "location",
+    "retry-after",
+    "x-trace-id",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+)
 
 log = structlog.get_logger()
 
@@ -64,7 +72,18 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         queue = JobQueue.connect(jobs)
         await feed.start()
         app.state.services = Services(
-            settings, jobs, pipeline, knowledge, guard, metrics, ledger, Deliveries(ledger.client), feed, queue, store
+            settings,
+            jobs,
+            pipeline,
+            knowledge,
+            guard,
+            metrics,
+            ledger,
+            Deliveries(ledger.client),
+            feed,
+            queue,
+            store,
+            Admission(settings, ledger, metrics),
         )
         log.info("api.started", pipeline_version=knowledge.version)
         yield

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
+from api.admission import Admission
 from api.metrics import Metrics
 from api.problems import invalid
 from api.settings import ApiSettings
@@ -57,6 +58,7 @@ class Services:
     feed: Feed
     queue: JobQueue
     store: Store
+    admission: Admission
 
     async def models(self) -> tuple[str, ...]:
         """The names that a request may give as its model: what the live workers have."""

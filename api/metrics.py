@@ -10,6 +10,9 @@ from prometheus_client.registry import Collector
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries, Outcome
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Line, look
+from workers.jobs.model import Priority
+from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -28,6 +31,13 @@ class Metrics:
         self._seconds = Histogram(
             "bunri_http_request_seconds", "Time to answer.", labels, buckets=SECONDS, registry=self._registry
         )
+        self._refused = Counter(
+            "bunri_submits_refused", "Jobs not taken, by reason.", ("reason",), registry=self._registry
+        )
+
+    def count_refusal(self, reason: str) -> None:
+        """`reason` is one of `api.admission.Reason`."""
+        self._refused.labels(reason).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, status).inc()
@@ -40,39 +50,71 @@ class Metrics:
         return generate_latest(self._registry) + generate_latest(shared)
 
 
-async def _read(ledger: Ledger, deliveries: Deliveries) -> Collector:
+async def _read(ledger: Ledger, deliveries: Deliveries) -> "_Shared":
     try:
-        counts = await ledger.counts()
-        attempts = await deliveries.counts()
-        gauges = {
-            "bunri_ledger_up": 1,
-            "bunri_jobs_queued": await ledger.depth(),
-            "bunri_jobs_running": await ledger.running(),
-            "bunri_workers_live": len(await ledger.workers()),
-            "bunri_deliveries_open": await deliveries.open(),
-            "bunri_deliveries_due": await deliveries.due(),
-        }
+        found = [
+            *_of_jobs(await ledger.counts()),
+            *_of_line(await look(ledger)),
+            *_of_deliveries(await deliveries.counts()),
+            *_of_models(await Upstream(ledger).figures()),
+            _now("bunri_ledger_up", 1),
+            _now("bunri_workers_live", len(await ledger.workers())),
+            _now("bunri_deliveries_open", await deliveries.open()),
+            _now("bunri_deliveries_due", await deliveries.due()),
+        ]
     except LedgerUnavailable as error:
         log.warning("metrics.ledger_missed", error=str(error))
-        return _Shared({}, {}, {"bunri_ledger_up": 0})
-    return _Shared(counts, attempts, gauges)
+        found = [_now("bunri_ledger_up", 0)]
+    return _Shared(found)
 
 
 class _Shared(Collector):
-    def __init__(self, counts: dict[str, int], attempts: dict[Outcome, int], gauges: dict[str, int]) -> None:
-        self._counts = counts
-        self._attempts = attempts
-        self._gauges = gauges
+    """Figures that were read already: a collector cannot await."""
 
-    def collect(self) -> Iterator[Metric]:
-        finished = CounterMetricFamily("bunri_jobs_finished", "Jobs ended, by fate.", labels=("status", "code"))
-        for fate, count in sorted(self._counts.items()):
-            status, _, code = fate.partition(":")
-            finished.add_metric((status, code), count)
-        yield finished
-        attempts = CounterMetricFamily("bunri_delivery_attempts", "Webhook attempts, by outcome.", labels=("outcome",))
-        for outcome, count in self._attempts.items():
-            attempts.add_metric((outcome,), count)
-        yield attempts
-        for name, value in self._gauges.items():
-            yield GaugeMetricFamily(name, "Now, as the ledger has it.", value=value)
+    def __init__(self, found: list[Metric]) -> None:
+        self._found = found
+
+    def collect(self) -> list[Metric]:
+        return self._found
+
+
+def _now(name: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, "Now, as the ledger has it.", value=value)
+
+
+def _of_jobs(counts: dict[str, int]) -> Iterator[Metric]:
+    finished = CounterMetricFamily("bunri_jobs_finished", "Jobs ended, by fate.", labels=("status", "code"))
+    for fate, count in sorted(counts.items()):
+        status, _, code = fate.partition(":")
+        finished.add_metric((status, code), count)
+    yield finished
+
+
+def _of_line(line: Line) -> Iterator[Metric]:
+    queued = GaugeMetricFamily("bunri_jobs_queued", "Waiting now, by lane.", labels=("priority",))
+    queued.add_metric((Priority.INTERACTIVE,), line.interactive)
+    queued.add_metric((Priority.BULK,), line.bulk)
+    yield from (queued, _now("bunri_jobs_running", line.running), _now("bunri_workers_slots", line.slots))
+
+
+def _of_deliveries(counts: dict[Outcome, int]) -> Iterator[Metric]:
+    attempts = CounterMetricFamily("bunri_delivery_attempts", "Webhook attempts, by outcome.", labels=("outcome",))
+    for outcome, count in counts.items():
+        attempts.add_metric((outcome,), count)
+    yield attempts
+
+
+def _of_models(models: list[ModelFigures]) -> Iterator[Metric]:
+    paused = GaugeMetricFamily("bunri_model_paused", "1 while no call is made.", labels=("model", "cause"))
+    left = GaugeMetricFamily("bunri_model_pause_seconds", "Until the next probe.", labels=("model",))
+    pauses = CounterMetricFamily("bunri_model_pauses", "Pauses begun.", labels=("model",))
+    probes = CounterMetricFamily("bunri_model_probes", "Calls that tried whether one is over.", labels=("model",))
+    refused = CounterMetricFamily("bunri_model_refused", "Calls not made: paused, or limited.", labels=("model",))
+    for each in models:
+        for cause in CAUSES:
+            paused.add_metric((each.model, cause), each.cause == cause)
+        left.add_metric((each.model,), each.seconds)
+        pauses.add_metric((each.model,), each.pauses)
+        probes.add_metric((each.model,), each.probes)
+        refused.add_metric((each.model,), each.refused)
+    yield from (paused, left, pauses, probes, refused)

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = 5
-"""Seconds that a client should wait when the queue is full or cannot be reached."""
+"""Seconds that a client should wait when the queue cannot be reached, or nobody can say how fast it drains."""
 
 
 def _spec(code: str, status: int, raised_when: str, *, max_attempts: int = 1, blame: Blame = Blame.CALLER) -> ErrorSpec:
@@ -44,8 +44,21 @@ API_CATALOGUE: dict[str, ErrorSpec] = {
         _spec("job.finished", 409, "a finished job cannot be cancelled"),
         _spec("delivery.no_callback", 409, "a job without a callback_url cannot be delivered"),
         _spec("idempotency.mismatch", 409, "the Idempotency-Key came before with another request"),
-        _spec("queue.saturated", 503, "too many jobs wait in the queue", max_attempts=2, blame=Blame.US),
-        _spec("queue.unavailable", 503, "queue or ledger cannot be reached", max_attempts=2, blame=Blame.US),
+        _spec("request.rate_limited", 429, "the caller submits faster than it may", max_attempts=2),
+        _spec(
+            "queue.saturated",
+            503,
+            "too many jobs wait, or the job's own deadline would pass while it waits",
+            max_attempts=2,
+            blame=Blame.US,
+        ),
+        _spec(
+            "queue.unavailable",
+            503,
+            "queue or ledger cannot be reached, or take nothing: Redis is down, full or read-only",
+            max_attempts=2,
+            blame=Blame.US,
+        ),
     )
 }
 """Refusals that are the API's own; with `pipeline.errors.CATALOGUE` they are all the codes there are."""

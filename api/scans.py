@@ -38,12 +38,15 @@ from api.schemas import (
 from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 from pipeline.types import JobInput, Locale
 from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob
+from workers.jobs.line import Line, with_wait
+from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob, Priority
 from workers.jobs.queue import job_born_at, new_job_id
 from workers.jobs.view import JobView
 
 ANONYMOUS = "anonymous"
-"""Scope of idempotency keys: every caller, until callers have names."""
+"""Scope of idempotency keys: every caller, until callers have names. An address is none: a phone that moves to another
+network and repeats its request would get a second job.
+"""
 
 POLL_AFTER = 2
 """Seconds between two looks at a result, for clients that poll."""
@@ -59,7 +62,7 @@ router = APIRouter(prefix=f"{API}/scan", tags=["scan"])
     responses={
         200: ok(JobView, "The job ended within the wait that was preferred"),
         202: ok(SubmittedView, "The job was taken"),
-        **problems(409, 413, 422, 503),
+        **problems(409, 413, 422, 429, 503),
     },
 )
 async def submit(
@@ -71,10 +74,8 @@ async def submit(
     cancel_after: CancelAfter = None,
     cache_control: FreshAsked = None,
 ) -> Response:
-    """Take a photo to be classified. After a 503, send the same again with the same Idempotency-Key: it stays one job.
-
-    `priority: bulk` is refused for now, not ignored.
-    """
+    """Take a photo to be classified. After a 503 send it again under the same Idempotency-Key: it stays one job."""
+    headers = await services.admission.count(request)
     if "locale" in body.model_fields_set:
         request.state.locale = body.locale
     if body.model not in {None, "local"}:
@@ -87,15 +88,16 @@ async def submit(
         trace_id=request.state.trace_id,
         metadata=body.metadata,
         callback_url=_callback(body, services),
+        priority=body.priority,
     )
-    created, depth = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
-    headers = {"Location": job_path(created.job_id)}
+    created, line = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    headers["Location"] = job_path(created.job_id)
     if wait := min(preferred_wait(prefer), services.settings.max_wait):
         finished = await services.feed.wait(created.job_id, wait)
         headers["Preference-Applied"] = f"wait={wait:g}"
         if finished and finished.status.is_final:
             return json_response(JobView.of(finished, services.knowledge.texts), headers=headers)
-    return json_response(await _submitted(created, depth, services), status=202, headers=headers)
+    return json_response(await _submitted(created, job.priority, line, services), status=202, headers=headers)
 
 
 @router.get("/categories", responses={200: ok(list[CategoryView], "Every category with its first instructions")})
@@ -113,6 +115,7 @@ async def classify(body: ClassifyRequest, request: Request, services: Wired) -> 
     trace_id, texts = request.state.trace_id, services.knowledge.texts
     job_id, task_id = new_job_id(), None
     try:
+        await services.admission.count(request)
         job = NewJob(
             job_id=job_id,
             input=_input(ScanRequest(image_url=body.image_url, user_input=body.user_input), services),
@@ -149,7 +152,7 @@ async def task(job_id: str, services: Wired, wait: Wait = 0) -> Response:
 @router.get("/{job_id}", responses={200: ok(JobView, "The job"), **problems(404, 410, 422, 503)})
 async def show(job_id: str, services: Wired, wait: Wait = 0) -> Response:
     """The whole job; with `wait`, when it has ended or the wait is over."""
-    job = await find_job(job_id, services, wait)
+    job = await with_wait(await find_job(job_id, services, wait), services.ledger)
     return json_response(JobView.of(job, services.knowledge.texts))
 
 
@@ -197,33 +200,39 @@ async def find_job(job_id: str, services: Services, wait: float = 0) -> Job:
 
 async def _enqueue(
     job: NewJob, services: Services, *, key: str | None = None, fingerprint: str = ""
-) -> tuple[Created, int]:
-    """Record the job, then send it. Returns how many wait in the queue, too.
+) -> tuple[Created, Line]:
+    """Record the job, then send it. Returns the line that it joined, too.
 
     When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it. Raises REFUSALS.
     """
     if job.input.image_key is None:
         services.guard.check_url(job.input.image_url)
     scoped = f"{ANONYMOUS}:{key}" if key else None
-    depth = await services.ledger.depth()
-    if depth >= services.settings.max_queued and not (scoped and await services.ledger.knows(scoped)):
-        raise unavailable("queue.saturated")
+    line = await services.admission.join(job, scoped)
     created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
     if created.is_waiting:
-        await services.queue.enqueue(created.job_id)
+        await services.queue.enqueue(created.job_id, job.priority)
     log.info("job.submitted", job_id=created.job_id, is_new=created.is_new)
-    return created, depth
+    return created, line
 
 
-async def _submitted(created: Created, depth: int, services: Services) -> SubmittedView:
-    version = services.knowledge.version
+async def _submitted(created: Created, priority: Priority, line: Line, services: Services) -> SubmittedView:
     if created.is_new:
+        ahead = line.ahead(priority)
         return SubmittedView.of(
-            created.job_id, status=JobStatus.QUEUED, queue_position=depth + 1, pipeline_version=version
+            created.job_id,
+            status=JobStatus.QUEUED,
+            queue_position=ahead + 1,
+            estimated_wait=line.wait(priority, ahead),
+            pipeline_version=services.knowledge.version,
         )
-    job = await find_job(created.job_id, services)
+    job = await with_wait(await find_job(created.job_id, services), services.ledger)
     return SubmittedView.of(
-        job.job_id, status=job.status, queue_position=job.queue_position, pipeline_version=job.pipeline_version
+        job.job_id,
+        status=job.status,
+        queue_position=job.queue_position,
+        estimated_wait=job.estimated_wait,
+        pipeline_version=job.pipeline_version,
     )
 
 

@@ -10,8 +10,8 @@ from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Stage, StageStatus
 from workers.jobs.deliveries import Attempt, Delivery
-from workers.jobs.model import Job, JobError, JobStatus
-from workers.jobs.view import ErrorView, PipelineResultView, View, error_of, result_of
+from workers.jobs.model import Job, JobError, JobStatus, Priority
+from workers.jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
 
 API = "/api/v1"
 
@@ -44,8 +44,9 @@ class ScanRequest(Request):
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default_factory=dict, max_length=16, description="Echoed back as it came, not escaped."
     )
-    priority: Literal["interactive"] = Field(
-        "interactive", description="There is one queue; `bulk` is refused until there are two."
+    priority: Priority = Field(
+        Priority.INTERACTIVE,
+        description="`bulk`: work that may take its time. It lets interactive jobs pass, all but one in eight.",
     )
     callback_url: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
         None,
@@ -96,10 +97,19 @@ class SubmittedView(View):
     status_url: str
     cancel_url: str
     queue_position: int | None
+    estimated_wait: float | None = WAIT
     pipeline_version: str
 
     @classmethod
-    def of(cls, job_id: str, *, status: JobStatus, queue_position: int | None, pipeline_version: str) -> Self:
+    def of(
+        cls,
+        job_id: str,
+        *,
+        status: JobStatus,
+        queue_position: int | None,
+        estimated_wait: float | None,
+        pipeline_version: str,
+    ) -> Self:
         path = job_path(job_id)
         return cls(
             job_id=job_id,
@@ -109,6 +119,7 @@ class SubmittedView(View):
             status_url=path,
             cancel_url=f"{path}/cancel",
             queue_position=queue_position,
+            estimated_wait=estimated_wait,
             pipeline_version=pipeline_version,
         )
 

@@ -42,7 +42,23 @@ class ApiSettings(BaseSettings):
     classify_wait: float = Field(
         55.0, gt=0, le=600, description="How long the synchronous /scan/classify waits for its job."
     )
-    max_queued: int = Field(10_000, gt=0, description="With so many jobs in the queue, new ones are refused.")
+    max_queued: int = Field(
+        10_000,
+        gt=0,
+        description="With so many jobs ahead of it a new one is refused; bulk jobs are ahead of bulk only.",
+    )
+    rate_limit: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Submits a minute that one caller (address) may make in the long run; 0: any.",
+    )
+    rate_burst: int = Field(30, ge=1, le=1_000_000, description="Submits that a caller may make at once.")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1",
+        validation_alias="FORWARDED_ALLOW_IPS",
+        description="Proxies whose X-Forwarded-For is believed, comma-separated addresses and networks.",
+    )
 
     @field_validator("cors_origins")
     @classmethod

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -21,8 +21,9 @@ from cli.outcome import Expectation, Outcome
 from cli.ports import PortTaken
 from cli.processes import StartFailed
 from cli.runs import classify
-from cli.stack import Stack, StackOptions, running_stack
-from cli.tables import print_json, print_table
+from cli.stack import API_PORT, Stack, StackOptions, running_stack
+from cli.tables import print_delivery, print_json, print_table
+from client import ApiProblem, BunriClient, Delivery
 from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
 from pipeline.texts import fingerprints, pipeline_version
@@ -34,11 +35,14 @@ USAGE_ERROR = 2
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Bunri (분리)")
 pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline's texts and rules.")
 app.add_typer(pipeline_app, name="pipeline")
+webhook_app = typer.Typer(no_args_is_help=True, help="What became of webhooks, and to send them again.")
+app.add_typer(webhook_app, name="webhook")
 
 out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+RunningApi = Annotated[str, typer.Option("--api", help="Base URL of the running API.")]
 Language = Annotated[Literal["ko", "en"], typer.Option("--locale", help="Language of the answers.")]
 
 
@@ -87,6 +91,9 @@ def scan(
     locale: Language = "ko",
     question: Annotated[str, typer.Option(help="A question or remark about the photos.")] = "",
     model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
+    priority: Annotated[
+        Literal["interactive", "bulk"], typer.Option(help="`bulk` lets jobs pass that somebody waits for.")
+    ] = "interactive",
     api: Annotated[
         str | None, typer.Option(help="Base URL of a running API.", show_default="a stack of its own")
     ] = None,
@@ -96,7 +103,7 @@ def scan(
     sources = [photo if "://" in photo else Path(photo) for photo in photos]
     if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
         _give_up(f"no such file: {', '.join(missing)}")
-    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model}
+    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model, "priority": priority}
     if api is None:
         outcomes = _run(_scan_on_own_stack(sources, **asked))
     else:
@@ -149,6 +156,30 @@ def show_pipeline(*, as_json: AsJson = False) -> None:
     out.print(f"{len(rulebook.tags)} situation tags: {', '.join(rulebook.tags)}")
 
 
+@webhook_app.command("list")
+def list_attempts(job_id: str, *, api: RunningApi = f"http://127.0.0.1:{API_PORT}", as_json: AsJson = False) -> None:
+    """Show every attempt to deliver a job's webhook."""
+    _print_delivery(_run(_with_client(api, lambda client: client.delivery(job_id))), as_json=as_json)
+
+
+@webhook_app.command()
+def resend(job_id: str, *, api: RunningApi = f"http://127.0.0.1:{API_PORT}", as_json: AsJson = False) -> None:
+    """Deliver a job's webhook again, now and with the whole schedule, whatever became of it before."""
+    _print_delivery(_run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
+
+
+async def _with_client(api: str, ask: Callable[[BunriClient], Awaitable[Delivery]]) -> Delivery:
+    async with BunriClient(api) as client:
+        return await ask(client)
+
+
+def _print_delivery(delivery: Delivery, *, as_json: bool) -> None:
+    if as_json:
+        print(delivery.model_dump_json())
+    else:
+        print_delivery(delivery, out)
+
+
 async def _up(options: StackOptions) -> None:
     err.print("starting …")
     async with running_stack(options, say=say) as stack:
@@ -163,6 +194,7 @@ def _print_places(stack: Stack) -> None:
         "metrics": f"{stack.api_url}/metrics",
         "Flower": stack.flower_url,
         "Redis": stack.redis,
+        "webhooks": stack.webhook_secret,
     }
     for name, place in places.items():
         out.print(f"{name:<11} {place}", highlight=False, soft_wrap=True)
@@ -229,5 +261,7 @@ def _run(work: Awaitable[Any]) -> Any:
         raise Interrupted(received[0]) from None
     except (PortTaken, StartFailed) as error:
         _give_up(str(error))
+    except ApiProblem as problem:
+        _give_up(str(problem))
     except httpx.TransportError as error:
         _give_up(f"the API cannot be reached: {type(error).__name__}")

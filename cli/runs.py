@@ -17,7 +17,14 @@ IN_FLIGHT = 32
 
 
 async def classify(
-    api_url: str, photos: Sequence[str | Path], *, locale: str, question: str, model: str | None, console: Console
+    api_url: str,
+    photos: Sequence[str | Path],
+    *,
+    locale: str,
+    question: str,
+    model: str | None,
+    console: Console,
+    priority: str = "interactive",
 ) -> list[Outcome]:
     """Links and files; files are uploaded. The outcomes come in their order; bars go to `console`.
 
@@ -39,7 +46,9 @@ async def classify(
             async with gate:
                 try:
                     url, key = await _place(client, source)
-                    submitted = await client.submit(url, image_key=key, user_input=question, locale=locale, model=model)
+                    submitted = await client.submit(
+                        url, image_key=key, user_input=question, locale=locale, model=model, priority=priority
+                    )
                     job = await _follow(client, submitted.job_id, bars, bar)
                 except ApiProblem as refusal:
                     bars.update(bar, completed=100, state=refusal.code)

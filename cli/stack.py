@@ -14,6 +14,7 @@ import httpx
 from cli import redis as embedded
 from cli.ports import Reservation, reserve, reserve_from
 from cli.processes import Command, StartFailed, Supervised
+from cli.secret import webhook_secret
 from pipeline.settings import PipelineSettings
 from workers.command import worker_command
 from workers.jobs.settings import JobsSettings
@@ -51,6 +52,7 @@ class Stack:
     api_url: str
     flower_url: str | None
     redis: str
+    webhook_secret: str
     processes: tuple[Supervised, ...]
 
 
@@ -92,6 +94,10 @@ class _Builder:
         if options.is_private:
             env["S3_BUCKET"] = ""
         settings = JobsSettings()
+        signing = "signed as WORKERS_WEBHOOK_SECRETS says"
+        if not settings.webhook_keys:
+            env["WORKERS_WEBHOOK_SECRETS"], file = webhook_secret(options.data_dir)
+            signing = f"signed with the secret in {file}"
         broker, place = settings.broker, "as REDIS_URL says"
         if options.is_private or "redis_url" not in settings.model_fields_set:
             env["REDIS_URL"], place = await self._start_redis()
@@ -109,7 +115,7 @@ class _Builder:
         await self._until(lambda: _is_ready(api_url, flower_url, pids), "the stack")
         for process in self._started:
             process.keep_alive()
-        return Stack(api_url, flower_url, place, tuple(self._started))
+        return Stack(api_url, flower_url, place, signing, tuple(self._started))
 
     async def stop(self) -> None:
         """Those who use Redis first, all at once; Redis last."""

@@ -1,6 +1,7 @@
 """What a run prints: a table for people, JSON lines for programs."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import orjson
 from rich import box
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.outcome import Outcome
+from client import Delivery
 
 
 def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
@@ -34,6 +36,28 @@ def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
 def print_json(outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         print(orjson.dumps(outcome.as_json()).decode(), flush=True)
+
+
+def print_delivery(delivery: Delivery, console: Console) -> None:
+    """Each attempt, in this machine's time, and what comes next."""
+    table = Table("attempt", "at", "answer", "s", "outcome", "next in", box=box.SIMPLE_HEAD)
+    for attempt in delivery.attempts:
+        table.add_row(
+            str(attempt.number),
+            _time(attempt.at),
+            str(attempt.status or attempt.error or "–"),
+            "–" if attempt.seconds is None else f"{attempt.seconds:.2f}",
+            attempt.outcome,
+            "–" if attempt.retry_in is None else f"{attempt.retry_in:g} s",
+        )
+    if delivery.attempts:
+        console.print(table)
+    planned = f", next attempt {_time(delivery.next_attempt_at)}" if delivery.next_attempt_at else ""
+    console.print(f"{delivery.state}{planned}", highlight=False)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _confidence(outcome: Outcome) -> str:

@@ -1,16 +1,22 @@
 """Typed client of the API. Imports nothing of api, workers or cli."""
 
 from client.bunri import ApiProblem, BunriClient, StreamLost
-from client.models import Event, Job, JobError, PipelineResult, Submitted, Upload
+from client.models import Attempt, Delivery, Event, Job, JobError, PipelineResult, Submitted, Upload
+from client.webhooks import JobEnded, WebhookRefused, verify
 
 __all__ = [
     "ApiProblem",
+    "Attempt",
     "BunriClient",
+    "Delivery",
     "Event",
     "Job",
+    "JobEnded",
     "JobError",
     "PipelineResult",
     "StreamLost",
     "Submitted",
     "Upload",
+    "WebhookRefused",
+    "verify",
 ]

@@ -10,13 +10,16 @@ from uuid import uuid4
 import httpx
 from httpx_sse import aconnect_sse
 
-from client.models import Event, Job, Submitted, Upload
+from client.models import Delivery, Event, Job, Submitted, Upload
 
 LONG_POLL = 50.0
 """Seconds of one long poll, below the server's limit of 60."""
 
 ATTEMPTS = 4
 PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+"""Seconds that `submit` waits when the API asks for a pause; a longer one is the caller's to wait for."""
+
 WAIT_FAILURES = 8
 """In a row, with growing pauses: some 18 s, in which an API is started again."""
 
@@ -73,13 +76,16 @@ class BunriClient:
         user_input: str = "",
         locale: str = "ko",
         model: str | None = None,
+        priority: str = "interactive",
         metadata: Mapping[str, str] | None = None,
+        callback_url: str | None = None,
         idempotency_key: str | None = None,
         cancel_after: str | None = None,
     ) -> Submitted:
         """Send a link, or the key of an upload. Raises ApiProblem.
 
-        Tries again when the API says that this can help; it stays one job.
+        Tries again when the API says that this can help, after the pause it asks for, unless that is above a minute; it
+        stays one job. `priority` may be `bulk`, for work that may take its time.
         """
         body = {
             "image_url": image_url,
@@ -87,6 +93,8 @@ class BunriClient:
             "user_input": user_input,
             "locale": locale,
             "model": model,
+            "priority": priority,
+            "callback_url": callback_url,
         }
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         if cancel_after is not None:
@@ -98,7 +106,7 @@ class BunriClient:
                 )
                 return Submitted.model_validate_json(answer.content)
             except ApiProblem as problem:
-                if not problem.retryable or attempt == ATTEMPTS:
+                if not problem.retryable or attempt == ATTEMPTS or (problem.retry_after or 0) > LONGEST_PAUSE:
                     raise
                 await asyncio.sleep(problem.retry_after or PAUSE * attempt)
             except httpx.TransportError:
@@ -134,6 +142,16 @@ class BunriClient:
         """Raises ApiProblem `job.finished` when it was too late."""
         answer = await self._call("POST", f"/api/v1/scan/{job_id}/cancel")
         return Job.model_validate_json(answer.content)
+
+    async def delivery(self, job_id: str) -> Delivery:
+        """What became of the job's webhook. Raises ApiProblem."""
+        answer = await self._call("GET", f"/api/v1/scan/{job_id}/deliveries")
+        return Delivery.model_validate_json(answer.content)
+
+    async def resend(self, job_id: str) -> Delivery:
+        """Have the job's webhook delivered again, now. Raises ApiProblem `delivery.no_callback`."""
+        answer = await self._call("POST", f"/api/v1/scan/{job_id}/deliveries")
+        return Delivery.model_validate_json(answer.content)
 
     async def follow(self, job_id: str) -> AsyncIterator[Event]:
         """Each event once and in order, to the end. Reconnects where it left off; raises StreamLost in the end."""

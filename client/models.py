@@ -34,6 +34,7 @@ class Submitted(_Answer):
     status_url: str
     cancel_url: str
     queue_position: int | None
+    estimated_wait: float | None = None
     pipeline_version: str
 
 
@@ -79,10 +80,13 @@ class PipelineResult(_Answer):
 
 
 class Job(_Answer):
-    """Times are Unix seconds, durations seconds."""
+    """Times are Unix seconds, durations seconds. Position and wait are those of a queued job."""
 
     job_id: str
+    priority: str = "interactive"
     status: Status
+    queue_position: int | None = None
+    estimated_wait: float | None = None
     stage: str
     progress: int
     attempts: int
@@ -108,3 +112,24 @@ class Event(_Answer):
     status: str
     progress: int
     outcome: Status | None = None
+
+
+class Attempt(_Answer):
+    """One attempt to deliver a webhook, with the status that came back or the reason why none did."""
+
+    number: int
+    at: float
+    status: int | None
+    error: str | None
+    seconds: float | None
+    outcome: str
+    retry_in: float | None
+
+
+class Delivery(_Answer):
+    """`state`: `none` for a job without a callback_url, else `waiting`, `due`, `delivered`, `gave_up` or `stopped`."""
+
+    job_id: str
+    state: str
+    next_attempt_at: float | None
+    attempts: tuple[Attempt, ...]

@@ -15,7 +15,7 @@ class AnswerWriter:
         self._default = default
 
     async def write(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """Raises `model.*` errors."""
+        """Raises `model.*` errors, or ModelPaused."""
         return await self.writer_for(job).write(observation, rule, question=job.user_input, locale=job.locale)
 
     def writer_for(self, job: JobInput) -> AnswerModel:

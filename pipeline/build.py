@@ -9,7 +9,7 @@ from pipeline.address import AddressGuard
 from pipeline.answer import AnswerWriter
 from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
-from pipeline.model import AnswerModel, VisionModel
+from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, VisionModel
 from pipeline.model.local import LocalAnswer, LocalVision
 from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
@@ -22,15 +22,14 @@ from pipeline.vision import Vision
 
 log = structlog.get_logger()
 
-LOCAL = "local"
-"""The name by which a job asks for the local model, whatever its version is called."""
 
-
-def build_pipeline(settings: PipelineSettings) -> Pipeline:
+def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipeline:
     """One per process, on the event loop that runs its jobs. Raises ValueError naming mistakes in the resources.
 
-    With an API key the OpenAI models are the default; the local model is always there.
+    With an API key the OpenAI models are the default; the local model is always there. Calls to hosted models go
+    through `gate`; without one, every call passes.
     """
+    gate = gate or OpenGate()
     texts = Texts.load(settings.resources)
     rulebook = Rulebook.load(settings.resources)
     closing = AsyncExitStack()
@@ -45,7 +44,7 @@ def build_pipeline(settings: PipelineSettings) -> Pipeline:
         from pipeline.model.hosted import HostedAnswer, HostedVision  # noqa: PLC0415
         from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
 
-        client = OpenAIClient(settings)
+        client = OpenAIClient(settings, gate)
         closing.push_async_callback(client.close)
         default = settings.vision_model
         for model in {settings.vision_model, settings.text_model} - set(settings.prices):
@@ -60,6 +59,7 @@ def build_pipeline(settings: PipelineSettings) -> Pipeline:
         vision=Vision(lookers, default),
         rules=RuleMatcher(rulebook),
         answer=AnswerWriter(writers, default),
+        gate=gate,
         version=pipeline_version(fingerprints(settings.resources)),
         setup=repr(
             (

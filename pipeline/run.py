@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from pipeline.answer import AnswerWriter
+from pipeline.model import LOCAL, Gate, is_local
 from pipeline.rules import RuleMatcher
 from pipeline.types import (
     Answer,
@@ -47,14 +48,22 @@ class Pipeline:
     vision: Vision
     rules: RuleMatcher
     answer: AnswerWriter
+    gate: Gate
     version: str
     setup: str
     models: tuple[str, ...]
     expire_uploads: Callable[[], Awaitable[int]]
     close: Callable[[], Awaitable[None]]
 
-    async def run(self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse) -> PipelineResult:
-        """Run the stages that `resume` lacks. Raises a PipelineError; what was emitted by then stays true."""
+    async def run(
+        self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse, instead: str | None = None
+    ) -> PipelineResult:
+        """Run the stages that `resume` lacks, by the model that the job asks for or the one named `instead` of it.
+
+        Raises a PipelineError, or ModelPaused; what was emitted by then stays true.
+        """
+        by = job.model_copy(update={"model": instead}) if instead else job
+        self._look_ahead(by, resume)
         observation = resume.observation
         clock = _Stopwatch()
         if observation is None:
@@ -64,16 +73,28 @@ class Pipeline:
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 await emit(*_REUSED)
                 return earlier.model_copy(update={"cached": True})
-            observation = await self.vision.observe(image, job)
+            observation = await self.vision.observe(image, by)
             await emit(_completed(Stage.VISION, clock, observation), _started(Stage.RULE))
             del image  # A job waits seconds for its answer; the bytes need not.
         else:
             await emit(_started(Stage.RULE))
         rule = self.rules.match(observation, job.locale)
         await emit(_completed(Stage.RULE, clock), _started(Stage.ANSWER))
-        answer = resume.answer or await self.answer.write(observation, rule, job)
+        answer = resume.answer or await self.answer.write(observation, rule, by)
         await emit(_completed(Stage.ANSWER, clock, answer))
-        return PipelineResult(observation=observation, rule=rule, answer=answer)
+        degraded = self._is_degraded(job, observation, answer)
+        return PipelineResult(observation=observation, rule=rule, answer=answer, degraded=degraded)
+
+    def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
+        """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""
+        if done.observation is None:
+            self.gate.look(self.vision.model_for(job).name)
+        elif done.answer is None:
+            self.gate.look(self.answer.writer_for(job).name)
+
+    def _is_degraded(self, job: JobInput, observation: Observation, answer: Answer) -> bool:
+        """Judged by who did the work, so that it also holds when an attempt before this one fell back."""
+        return self.vision.asked_of(job) != LOCAL and (is_local(observation.model) or is_local(answer.model))
 
     def _fingerprint(self, job: JobInput, image: SourceImage) -> str:
         """Of all that a result depends on. Raises ModelAccount for a model that this process does not have."""

@@ -11,13 +11,20 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pipeline.errors import Internal, PipelineError, SourceNotFound, SourceTooLarge, SourceUnreachable
+from pipeline.errors import (
+    Internal,
+    PipelineError,
+    SourceNotFound,
+    SourceTimeout,
+    SourceTooLarge,
+    SourceUnreachable,
+)
 from pipeline.settings import PipelineSettings
 
 if TYPE_CHECKING:
@@ -85,7 +92,7 @@ class Store(Protocol):
         ...
 
     async def read(self, key: str) -> bytes:
-        """Raises SourceNotFound, SourceTooLarge or SourceUnreachable."""
+        """Raises SourceNotFound, SourceTooLarge, SourceTimeout, SourceUnreachable; Internal if the store denies it."""
         ...
 
     async def expire(self) -> int:
@@ -236,6 +243,7 @@ class S3Store:
             ),
         )
         self._bucket = bucket
+        self._read_timeout = settings.fetch_total_timeout
         self._max_bytes = settings.fetch_max_bytes
         self._ttl = settings.upload_ttl
         self._link_ttl = settings.upload_link_ttl
@@ -261,7 +269,11 @@ class S3Store:
         return key if KEY.fullmatch(key) and self.read_link(key, "").partition("?")[0] == place else None
 
     async def read(self, key: str) -> bytes:
-        return await self._call(lambda: self._read(key))
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                return await self._call(lambda: self._read(key))
+        except TimeoutError as error:
+            raise SourceTimeout("the upload store took too long") from error
 
     async def expire(self) -> int:
         return await self._call(self._expire)
@@ -271,11 +283,13 @@ class S3Store:
         self._client.close()
 
     def _read(self, key: str) -> bytes:
-        body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-        try:
-            return _bounded(body.read(self._max_bytes + 1), self._max_bytes)
-        finally:
-            body.close()
+        found = self._client.get_object(Bucket=self._bucket, Key=key)
+        with closing(found["Body"]) as body:
+            if found.get("ContentLength", 0) > self._max_bytes:
+                raise SourceTooLarge(f"upload of {found['ContentLength']} bytes")
+            data = _bounded(body.read(self._max_bytes + 1), self._max_bytes)
+            body.read(1)  # Only a read that comes back empty lets botocore see that a body was cut off.
+            return data
 
     def _expire(self) -> int:
         oldest = time.time() - self._ttl
@@ -320,7 +334,7 @@ def _refusal(response: object) -> PipelineError:
     detail = f"the upload store answered {status} {code}"
     if code in {"NoSuchKey", "404"}:
         return SourceNotFound(detail)
-    if status >= 500 or code == "SlowDown":  # noqa: PLR2004 - the server errors
+    if status >= 500 or status == 429 or code == "SlowDown":  # noqa: PLR2004 - server errors, too many requests
         return SourceUnreachable(detail)
     return Internal(detail)
 

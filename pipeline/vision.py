@@ -15,12 +15,16 @@ class Vision:
         self._default = default
 
     async def observe(self, image: SourceImage, job: JobInput) -> Observation:
-        """Raises `model.*` errors."""
+        """Raises `model.*` errors, or ModelPaused."""
         return await self.model_for(job).observe(image, question=job.user_input, locale=job.locale)
 
     def model_for(self, job: JobInput) -> VisionModel:
         """Raises ModelAccount for a model that this process does not have."""
-        name = job.model or self._default
+        name = self.asked_of(job)
         if name not in self._models:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._models[name]
+
+    def asked_of(self, job: JobInput) -> str:
+        """The name of the model that the job wants."""
+        return job.model or self._default

@@ -18,12 +18,14 @@ from pipeline.texts import Texts
 from workers import broker
 from workers.deliver import Deliverer
 from workers.forever import forever
+from workers.gate import REFRESH_EVERY, SharedGate
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import WorkerBeat
+from workers.jobs.model import Priority, WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
 from workers.jobs.settings import JobsSettings
+from workers.jobs.upstream import Upstream
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
@@ -32,6 +34,8 @@ from workers.webhook import WebhookSender
 
 BEAT_EVERY = 5.0
 EXPIRE_UPLOADS_EVERY = 300.0
+PROBE_MARGIN = 5.0
+"""Seconds beyond the longest model call, for a worker to say how it ended."""
 
 log = structlog.get_logger()
 
@@ -39,11 +43,14 @@ log = structlog.get_logger()
 class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
     """A Celery application whose tasks run on the asyncio pool, inside `lifespan`."""
 
-    def __init__(self, settings: JobsSettings, pipeline_settings: PipelineSettings) -> None:
+    def __init__(
+        self, settings: JobsSettings, pipeline_settings: PipelineSettings, worker_settings: WorkerSettings
+    ) -> None:
         super().__init__("bunri", broker=settings.broker)
         self.drain = settings.drain
         self._settings = settings
         self._pipeline_settings = pipeline_settings
+        self._worker_settings = worker_settings
         self._scanner: Scanner | None = None
         self.task(name=RUN_JOB, acks_late=True, ignore_result=True)(self._run_job)
 
@@ -52,17 +59,25 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         await self._scanner.run(job_id)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self, concurrency: int) -> AsyncIterator[None]:
         """Open what the jobs share, on the loop that they run on."""
         ledger = Ledger.connect(self._settings)
         queue = JobQueue.connect(self._settings)
         leases = Leases(ledger, self._settings.lease)
-        pipeline = build_pipeline(self._pipeline_settings)
-        self._scanner = Scanner(ledger, leases, pipeline, self._settings.result_cache_ttl)
+        gate = SharedGate(
+            Upstream(ledger),
+            probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,
+            per_minute=self._worker_settings.model_rpm,
+        )
+        pipeline = build_pipeline(self._pipeline_settings, gate)
+        self._scanner = Scanner(
+            ledger, leases, pipeline, self._settings.result_cache_ttl, self._worker_settings.fallback_model
+        )
         beat = WorkerBeat(
             worker=f"{socket.gethostname()}:{os.getpid()}",
             pipeline_version=pipeline.version,
             models=pipeline.models,
+            concurrency=concurrency,
         )
         background = [
             asyncio.create_task(forever(name, every, work), name=name)
@@ -72,6 +87,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
                 ("take_back", EVERY, partial(take_back, ledger)),
                 ("send_due", EVERY, partial(send_due, ledger, queue)),
                 ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
+                ("gate", REFRESH_EVERY, gate.refresh),
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )
         ]
@@ -99,7 +115,8 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
 def build_celery() -> BunriWorker:
     """Read the settings and build the application. Raises pydantic's ValidationError with all mistakes at once."""
     settings = JobsSettings()
-    app = BunriWorker(settings, PipelineSettings())
+    worker_settings = WorkerSettings()
+    app = BunriWorker(settings, PipelineSettings(), worker_settings)
     app.conf.update(
         worker_pool="workers.pool:AsyncioPool",
         worker_prefetch_multiplier=1,
@@ -113,7 +130,8 @@ def build_celery() -> BunriWorker:
         task_ignore_result=True,
         task_acks_late=True,
     )
+    app.select_queues([settings.queue_of(priority) for priority in Priority])
     broker.install()
-    level = WorkerSettings().log_level
+    level = worker_settings.log_level
     setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)
     return app

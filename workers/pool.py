@@ -32,8 +32,8 @@ Callback = Callable[..., object]
 class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
     """At most `limit` jobs run at once, because Celery fetches no more messages than that (prefetch multiplier 1).
 
-    `app.lifespan` is entered on the loop before the first task runs and left after the last. `app.drain` is how many
-    seconds tasks may go on after a stop; then they are cancelled, and put themselves back.
+    `app.lifespan(limit)` is entered on the loop before the first task runs and left after the last. `app.drain` is how
+    many seconds tasks may go on after a stop; then they are cancelled, and put themselves back.
     """
 
     body_can_be_buffer = True
@@ -47,7 +47,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="jobs", daemon=True)
         self._thread.start()
-        self._lifespan: AbstractAsyncContextManager[None] = self.app.lifespan()
+        self._lifespan: AbstractAsyncContextManager[None] = self.app.lifespan(self.limit)
         self._call(self._lifespan.__aenter__()).result()
 
     def register_with_event_loop(self, hub: Any) -> None:

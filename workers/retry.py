@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
+from pipeline.model import ModelPaused
 
 BASE_DELAY = 1.0
 LONGEST_DELAY = 30.0
+LONGEST_WISH = 300.0
+"""A Retry-After beyond this is cut to it."""
+
 SHORTEST_RUN = 1.0
 """A retry that would leave less than this of the deadline is not worth a call."""
 
@@ -21,7 +25,8 @@ class GiveUp:
 
 
 def decide(error: PipelineError, *, retries: int, time_left: float, chance: float) -> RetryIn | GiveUp:
-    """Exponential back-off with full jitter, never before the upstream's Retry-After, never past the deadline.
+    """Exponential back-off with full jitter, never before the upstream's Retry-After, which is bounded, and never past
+    the deadline.
 
     `retries` counts those done so far; `chance` is uniform in [0, 1).
     """
@@ -30,7 +35,15 @@ def decide(error: PipelineError, *, retries: int, time_left: float, chance: floa
     if retries + 1 >= error.spec.max_attempts:
         return GiveUp("attempts used up")
     ceiling = min(LONGEST_DELAY, BASE_DELAY * 2**retries)
-    delay = (error.retry_after or 0.0) + ceiling * chance
+    delay = min(error.retry_after or 0.0, LONGEST_WISH) + ceiling * chance
     if delay + SHORTEST_RUN > time_left:
         return GiveUp("deadline too near")
     return RetryIn(delay)
+
+
+def wait_out(pause: ModelPaused, *, time_left: float, chance: float) -> RetryIn | GiveUp:
+    """Come back at some moment of the time in which those that were sent away come back, as the deadline allows."""
+    room = time_left - SHORTEST_RUN - pause.seconds
+    if room < 0:
+        return GiveUp("deadline too near")
+    return RetryIn(pause.seconds + min(pause.spread, room) * chance)

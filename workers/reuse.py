@@ -33,6 +33,6 @@ class JobReuse:
         return found.result
 
     async def share(self, result: PipelineResult) -> None:
-        """Keep it for other jobs, unless it was theirs."""
-        if self._fingerprint is not None and not result.cached:
+        """Keep it for other jobs, unless it was theirs, or another model's than they ask for."""
+        if self._fingerprint is not None and not result.cached and not result.degraded:
             await self.ledger.share(self._fingerprint, result, ttl=self.ttl)

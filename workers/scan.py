@@ -7,27 +7,45 @@ from dataclasses import dataclass
 import structlog
 from celery.exceptions import Reject
 
-from pipeline.errors import Internal, JobDeadlineExceeded, PipelineError
+from pipeline.errors import (
+    Internal,
+    JobDeadlineExceeded,
+    ModelAccount,
+    ModelBadOutput,
+    ModelRateLimited,
+    ModelTimeout,
+    ModelUnavailable,
+    PipelineError,
+)
+from pipeline.model import ModelPaused
 from pipeline.run import Pipeline
-from pipeline.types import PipelineResult, Stage, StageEvent, Usage
+from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, Usage
 from workers import retry
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim, JobError
 from workers.leases import Leases
+from workers.retry import GiveUp, RetryIn
 from workers.reuse import JobReuse
+
+FALLBACK_ERRORS = (ModelRateLimited, ModelUnavailable, ModelTimeout, ModelBadOutput, ModelAccount)
+"""What another model may do better, once all attempts are used up."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """Runs jobs one after the other or all at once; holds no state of any of them."""
+    """Runs jobs one after the other or all at once; holds no state of any of them.
+
+    `fallback` names the model that answers where the one asked for cannot.
+    """
 
     ledger: Ledger
     leases: Leases
     pipeline: Pipeline
     result_cache_ttl: int
+    fallback: str | None = None
 
     async def run(self, job_id: str) -> None:
         """Work on the job until it has ended, is put back, or turns out to be another's.
@@ -61,47 +79,72 @@ class Scanner:
                 raise Reject(requeue=True) from None
 
     async def _work(self, claim: Claim) -> None:
-        progress = _Progress(self.ledger, claim)
-        reuse = JobReuse(self.ledger, claim, self.result_cache_ttl)
-        ends_at = asyncio.get_running_loop().time() + claim.time_left
+        run = _Run(
+            claim=claim,
+            progress=_Progress(self.ledger, claim),
+            reuse=JobReuse(self.ledger, claim, self.result_cache_ttl),
+            ends_at=asyncio.get_running_loop().time() + claim.time_left,
+            chance=random.random(),  # noqa: S311 - jitter
+        )
         try:
-            result = await self._run_until(ends_at, claim, progress, reuse)
+            result = await self._answer(run)
+        except ModelPaused as pause:
+            await self._park_or_fail(run, pause)
         except PipelineError as error:
-            await self._retry_or_fail(claim, error, progress.stage, ends_at)
+            await self._retry_or_fail(run, error)
         except (StaleClaim, LedgerUnavailable):
             raise
         except Exception:
             log.exception("job.broke")
-            await self._fail(claim, Internal(), progress.stage)
+            await self._fail(claim, Internal(), run.progress.stage)
         else:
-            await reuse.share(result)
+            await run.reuse.share(result)
             await self.ledger.complete(claim, result)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
-    async def _run_until(self, ends_at: float, claim: Claim, progress: "_Progress", reuse: JobReuse) -> PipelineResult:
+    async def _answer(self, run: "_Run") -> PipelineResult:
+        """As asked; or, of what is still to do, by the fallback model, when the one asked for cannot be had."""
         try:
-            async with asyncio.timeout_at(ends_at) as limit:
-                return await self.pipeline.run(claim.input, resume=claim.checkpoints, emit=progress, reuse=reuse)
+            return await self._run_until_deadline(run)
+        except ModelPaused as pause:
+            if self.fallback is None:
+                raise
+            log.warning("job.fell_back", code=pause.cause.spec.code, seconds=pause.seconds)
+        except PipelineError as error:
+            if self.fallback is None or not isinstance(error, FALLBACK_ERRORS) or isinstance(run.plan(error), RetryIn):
+                raise
+            log.warning("job.fell_back", code=error.spec.code, detail=error.detail)
+        return await self._run_until_deadline(run, instead=self.fallback)
+
+    async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> PipelineResult:
+        try:
+            async with asyncio.timeout_at(run.ends_at) as limit:
+                return await self.pipeline.run(
+                    run.claim.input, resume=run.progress.done, emit=run.progress, reuse=run.reuse, instead=instead
+                )
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise JobDeadlineExceeded from error
 
-    async def _retry_or_fail(self, claim: Claim, error: PipelineError, stage: Stage, ends_at: float) -> None:
-        time_left = ends_at - asyncio.get_running_loop().time()
-        decision = retry.decide(
-            error,
-            retries=claim.retries.get(error.spec.code, 0),
-            time_left=time_left,
-            chance=random.random(),  # noqa: S311 - jitter
-        )
-        match decision:
-            case retry.RetryIn(seconds):
-                await self.ledger.retry(claim, error.spec.code, delay=seconds, spent=error.spent or Usage())
-                log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
-            case retry.GiveUp(reason):
+    async def _park_or_fail(self, run: "_Run", pause: ModelPaused) -> None:
+        match retry.wait_out(pause, time_left=run.time_left, chance=run.chance):
+            case RetryIn(seconds):
+                await self.ledger.park(run.claim, delay=seconds)
+                log.info("job.parked", model=pause.model, code=pause.cause.spec.code, seconds=seconds)
+            case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
-                await self._fail(claim, error, stage)
+                stage = Stage.ANSWER if run.progress.done.observation else Stage.VISION
+                await self._fail(run.claim, pause.cause(str(pause)), stage)
+
+    async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
+        match run.plan(error):
+            case RetryIn(seconds):
+                await self.ledger.retry(run.claim, error.spec.code, delay=seconds, spent=error.spent or Usage())
+                log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
+            case GiveUp(reason):
+                log.warning("job.given_up", reason=reason)
+                await self._fail(run.claim, error, run.progress.stage)
 
     async def _fail(self, claim: Claim, error: PipelineError, stage: Stage) -> None:
         spec = error.spec
@@ -116,13 +159,45 @@ class Scanner:
 
 
 class _Progress:
-    """The pipeline's `emit`: writes each step to the ledger and remembers the stage reached."""
+    """The pipeline's `emit`: writes each step to the ledger, remembers the stage reached and what is done."""
 
     def __init__(self, ledger: Ledger, claim: Claim) -> None:
         self._ledger = ledger
         self._claim = claim
         self.stage = Stage.FETCH
+        self.done = claim.checkpoints
 
     async def __call__(self, *events: StageEvent) -> None:
         await self._ledger.record(self._claim, *events)
         self.stage = events[-1].stage
+        for event in events:
+            self.done = _with_checkpoint(self.done, event.checkpoint)
+
+
+def _with_checkpoint(done: Checkpoints, checkpoint: Observation | Answer | None) -> Checkpoints:
+    match checkpoint:
+        case Observation():
+            return done.model_copy(update={"observation": checkpoint})
+        case Answer():
+            return done.model_copy(update={"answer": checkpoint})
+        case None:
+            return done
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One attempt at a job. `ends_at` is its deadline by the loop's clock, `chance` its share of every jitter."""
+
+    claim: Claim
+    progress: _Progress
+    reuse: JobReuse
+    ends_at: float
+    chance: float
+
+    @property
+    def time_left(self) -> float:
+        return self.ends_at - asyncio.get_running_loop().time()
+
+    def plan(self, error: PipelineError) -> RetryIn | GiveUp:
+        retries = self.claim.retries.get(error.spec.code, 0)
+        return retry.decide(error, retries=retries, time_left=self.time_left, chance=self.chance)

@@ -4,6 +4,7 @@ Runs in each worker process. Each step is safe to run twice and at once: the led
 """
 
 import asyncio
+from itertools import starmap
 
 import structlog
 
@@ -29,8 +30,8 @@ async def take_back(ledger: Ledger) -> None:
 async def send_due(ledger: Ledger, queue: JobQueue) -> None:
     """All at once. What the broker did not take is due again in the next round, not in half a minute."""
     due = await ledger.take_due()
-    sent = await asyncio.gather(*map(queue.enqueue, due), return_exceptions=True)
-    failed = [job_id for job_id, outcome in zip(due, sent, strict=True) if isinstance(outcome, BaseException)]
+    sent = await asyncio.gather(*starmap(queue.enqueue, due), return_exceptions=True)
+    failed = [job_id for (job_id, _), outcome in zip(due, sent, strict=True) if isinstance(outcome, BaseException)]
     await ledger.send_soon(failed)
     if due:
         log.info("jobs.sent_again", sent=len(due) - len(failed), failed=len(failed))

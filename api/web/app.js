@@ -138,6 +138,17 @@ async function ask(scan, request, key) {
   scan.phase = "running";
   advance(scan, { stage: "queued", status: "started", progress: 0 });
   follow(scan);
+  watchQueue(scan);
+}
+
+/** Where the job stands in the queue, while others are ahead of it. */
+async function watchQueue(scan) {
+  while (scan.phase === "running" && scan.stage === "queued" && scan.job.queue_position > 1) {
+    await pause(POLL_MS);
+    const { queue_position, estimated_wait } = await call(scan.job.status_url).catch(() => scan.job);
+    Object.assign(scan.job, { queue_position, estimated_wait });
+    renderScan();
+  }
 }
 
 /** The key of the uploaded photo. A link that has expired before the file was sent is replaced. */
@@ -377,8 +388,18 @@ function statusOf(scan) {
   if (!scan) return "";
   if (scan.phase === "uploading") return text("stage.upload.now");
   if (scan.phase === "sending") return text("scan.sending");
-  if (scan.phase === "running") return text(scan.couldNotCancel ? "scan.not_cancelled" : `stage.${scan.stage}.now`);
+  if (scan.phase === "running") {
+    return scan.couldNotCancel ? text("scan.not_cancelled") : text(`stage.${scan.stage}.now`) + placeOf(scan);
+  }
   return text(`outcome.${scan.outcome}`) ?? text("outcome.failed");
+}
+
+/** How many are ahead of a waiting job and how long that takes, as far as the API knows. */
+function placeOf({ stage, job }) {
+  if (stage !== "queued" || !(job.queue_position > 1)) return "";
+  const ahead = text("queue.ahead").replace("{count}", job.queue_position - 1);
+  const wait = job.estimated_wait === null ? "" : text("queue.wait").replace("{time}", inSeconds(job.estimated_wait));
+  return ` ${ahead} ${wait}`.trimEnd();
 }
 
 /** The items stay the same elements, so that screen readers and animations are not disturbed. */
@@ -425,6 +446,7 @@ function renderResult({ locale, result, details, job }) {
   list("steps", "li", Object.values(disposal_steps).map(decoded));
   list("checks", "li", insufficiencies.map(decoded));
   show("checks-part", insufficiencies.length > 0);
+  renderRule(result.disposal_rules, locale);
   show("degraded-note", Boolean(details?.degraded));
   show("local-note", Boolean(details?.model?.startsWith("local/")));
   show("cached-note", Boolean(details?.cached));
@@ -433,6 +455,20 @@ function renderResult({ locale, result, details, job }) {
   write("model", details?.model ?? "");
   write("time", details?.finished_at ? inSeconds(details.finished_at - details.created_at) : "");
   write("version", job.pipeline_version);
+}
+
+/** What the rule document says besides the answer. It is data of ours, but not of this page's: a link must be one. */
+function renderRule({ cautions = [], not_this = [], source = null }, locale) {
+  for (const id of ["cautions", "not-this", "source"]) $(id).lang = locale;
+  list("cautions", "li", cautions);
+  list("not-this", "li", not_this);
+  write("source", source?.title ?? "");
+  if (source && isWebLink(source.url)) $("source").href = source.url;
+  else $("source").removeAttribute("href");
+  show("cautions-part", cautions.length > 0);
+  show("not-this-part", not_this.length > 0);
+  show("source-part", Boolean(source));
+  show("rule-part", Boolean(source) || cautions.length + not_this.length > 0);
 }
 
 function renderFailure({ locale, failure, retry }) {
@@ -445,6 +481,7 @@ function renderFailure({ locale, failure, retry }) {
   $("failure").dataset.code = code;
   write("failure-code", code);
   write("failure-trace", trace ?? "");
+  show("failure-trace-part", Boolean(trace));
   show("retry", Boolean(failure.retryable && retry));
 }
 

@@ -35,6 +35,9 @@ export const TEXTS = {
     "scan.not_cancelled": "취소하지 못했어요. 연결을 확인하고 다시 눌러 주세요.",
     "scan.sending": "요청을 보내고 있어요.",
 
+    "queue.ahead": "앞에 {count}건이 있어요.",
+    "queue.wait": "{time}쯤 걸려요.",
+
     "stage.upload": "올리기",
     "stage.queued": "대기",
     "stage.fetch": "사진",
@@ -64,6 +67,10 @@ export const TEXTS = {
     "result.confidence": "확신하는 정도",
     "result.steps": "이렇게 배출해 주세요",
     "result.checks": "확인해 주세요",
+    "result.rule": "주의할 점과 헷갈리기 쉬운 것",
+    "result.cautions": "주의해 주세요",
+    "result.not_this": "여기에 함께 버리지 않아요",
+    "result.source": "출처",
     "result.degraded": "분석 모델이 답하지 못해 간단한 방식으로 안내했어요. 평소보다 정확하지 않을 수 있어요.",
     "result.local": "이 서버의 작은 로컬 모델이 겉모습만 보고 답했어요. 몇 가지 재질만 구별하니 한 번 더 확인해 주세요.",
     "result.cached": "같은 사진에 앞서 드린 답을 다시 보여 드려요.",
@@ -73,6 +80,7 @@ export const TEXTS = {
 
     "failure.title": "분석하지 못했어요",
     "failure.retry": "다시 시도하기",
+    "failure.trace": "추적 번호",
     "failure.unreachable": "서버에 연결할 수 없어요",
     "failure.unreachable.message": "인터넷 연결을 확인하고 다시 시도해 주세요. 계속되면 서버가 잠시 멈춘 것일 수 있어요.",
     "failure.upload_failed": "사진을 올리지 못했어요",
@@ -118,6 +126,9 @@ export const TEXTS = {
     "scan.not_cancelled": "We could not cancel. Please check your connection and press it again.",
     "scan.sending": "Sending your request.",
 
+    "queue.ahead": "Ahead of you: {count}.",
+    "queue.wait": "That takes about {time}.",
+
     "stage.upload": "Upload",
     "stage.queued": "Queue",
     "stage.fetch": "Photo",
@@ -147,6 +158,10 @@ export const TEXTS = {
     "result.confidence": "How sure we are",
     "result.steps": "What to do",
     "result.checks": "Please check",
+    "result.rule": "Cautions and look-alikes",
+    "result.cautions": "Take care",
+    "result.not_this": "What does not belong here",
+    "result.source": "Source",
     "result.degraded": "The model could not answer, so this is a simpler answer. It may be less precise than usual.",
     "result.local": "This server's small local model answered by looks alone. It tells only a few materials apart, so please double-check.",
     "result.cached": "We have seen this photo before, so this is the answer we gave then.",
@@ -156,6 +171,7 @@ export const TEXTS = {
 
     "failure.title": "The scan did not work",
     "failure.retry": "Try again",
+    "failure.trace": "Trace id",
     "failure.unreachable": "The server cannot be reached",
     "failure.unreachable.message": "Check your connection and try again. If it goes on, the server may be down for a while.",
     "failure.upload_failed": "The photo could not be uploaded",

@@ -16,6 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from pipeline.image import to_rgb
+from pipeline.model import LOCAL
 from pipeline.rulebook import UNCLASSIFIED, Rulebook, RuleText
 from pipeline.texts import Texts
 from pipeline.types import Answer, Candidate, Classification, Frozen, Locale, Observation, RuleMatch, SourceImage
@@ -65,7 +66,7 @@ class LocalVision:
         self._threshold = threshold
         self._session = _open_session(model_dir / self._card.file)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-vision")
-        self.name = f"local/{self._card.name}"
+        self.name = f"{LOCAL}/{self._card.name}"
         if mistakes := _mistakes(self._card, self._session, rulebook):
             raise ValueError(f"Mistakes in {model_dir}:\n" + "\n".join(mistakes))
 
@@ -111,19 +112,19 @@ class LocalVision:
 class LocalAnswer:
     """Composes the answer from the rule document: no model, no network, no waiting."""
 
-    name = "local/rules"
+    name = f"{LOCAL}/rules"
 
     def __init__(self, texts: Texts, rulebook: Rulebook) -> None:
         self._texts = texts
         self._rulebook = rulebook
 
     async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
-        """`question` is not read: nothing here understands it."""
-        del question
+        """Nothing here understands a question; the answer says so."""
         document = RuleText.model_validate(rule.document)
+        unread = (self._texts.message("answer.unread", locale),) if question else ()
         return Answer(
             disposal_steps=document.steps,
-            insufficiencies=document.check,
+            insufficiencies=(*unread, *document.check),
             user_answer=self._summary(observation, rule, document, locale),
             model=self.name,
         )

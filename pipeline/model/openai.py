@@ -22,6 +22,7 @@ from pipeline.errors import (
     ModelUnavailable,
     PipelineError,
 )
+from pipeline.model import Gate, OpenGate
 from pipeline.model.responses import RequestTemplate, Tokens, parse_response, text_of
 from pipeline.settings import PipelineSettings
 from pipeline.types import Usage
@@ -36,9 +37,10 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 class OpenAIClient:
     """One per process, on one event loop: its connections are pooled. Never retries: that is the job's business."""
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    def __init__(self, settings: PipelineSettings, gate: Gate | None = None) -> None:
         assert settings.openai_api_key is not None  # noqa: S101 - built with a key only
         self.settings = settings
+        self._gate = gate or OpenGate()
         self._sdk = AsyncOpenAI(
             api_key=settings.openai_api_key.get_secret_value(),
             base_url=settings.openai_base_url,
@@ -56,8 +58,11 @@ class OpenAIClient:
     async def ask(
         self, template: RequestTemplate, *content: dict[str, Any], reply: type[Parsed]
     ) -> tuple[Parsed, Usage]:
-        """One call, at most `model_timeout` seconds in all. Raises `model.*` errors, or Internal."""
-        body = template.body(*content)
+        """One call, at most `model_timeout` seconds in all. Raises `model.*` errors, Internal, or ModelPaused."""
+        async with self._gate.call(template.model):
+            return await self._ask(template, template.body(*content), reply)
+
+    async def _ask(self, template: RequestTemplate, body: bytes, reply: type[Parsed]) -> tuple[Parsed, Usage]:
         try:
             # The SDK's own timeout starts again with every byte, so a slow drip would pass it.
             async with asyncio.timeout(self.settings.model_timeout):

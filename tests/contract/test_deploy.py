@@ -195,6 +195,7 @@ def test_the_key_of_the_model_reaches_the_workers_only() -> None:
 def test_a_setting_is_passed_on_unless_compose_itself_decides_it() -> None:
     fixed = {name: value for role in ROLES for name, value in environment(role).items() if value is not None}
     password = fixed.pop("FLOWER_BASIC_AUTH")
+    assert str(fixed.pop("API_RATE_LIMIT")).startswith("${API_RATE_LIMIT:-")  # Only here anybody may call the API.
     redis = "redis://redis:6379/0"
     assert fixed == {
         "REDIS_URL": redis,

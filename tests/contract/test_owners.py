@@ -30,6 +30,7 @@ OWNERS = {
     "prometheus_client": {"api/metrics.py", "api/meta.py"},
     "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py"},
     "typer": {"cli/main.py"},
+    "standardwebhooks": {"client/webhooks.py"},
 }
 
 

@@ -184,6 +184,11 @@ def spoken(words: str, *, degraded: bool = False) -> PipelineResult:
     )
 
 
+def ruled(document: dict[str, object]) -> PipelineResult:
+    rule = RuleMatch(key="glass", category="유리병", document=document)
+    return spoken("헹군다").model_copy(update={"rule": rule})
+
+
 def failure(claim: Claim, code: str = "source.timeout", *, retryable: bool = True) -> JobError:
     return JobError(code=code, retryable=retryable, trace_id=claim.trace_id)
 
@@ -316,6 +321,38 @@ async def test_hostile_words_of_a_model_stay_words(api: ApiServer, visit: Visit,
     assert await visit.texts("#answer") == [words]
     assert await visit.page.locator("#result :is(img, script, b)").count() == 0
     assert await visit.page.evaluate("window.pwned") is None
+
+
+async def test_the_rule_behind_an_answer_opens_by_keyboard_and_names_its_source(api: ApiServer, visit: Visit) -> None:
+    source = {"title": "지침", "url": "https://rules.example/"}
+    document = {"title": "유리병", "cautions": [HOSTILE, "조심"], "not_this": ["거울"], "source": source}
+    await visit.submit()
+    await run_to_end(api, await first_claim(api.services.ledger), ruled(document))
+    await visit.ends("completed")
+    await expect(visit.page.locator("#cautions")).to_be_hidden()
+    await visit.page.press("#rule-part > summary", "Enter")
+    await expect(visit.page.locator("#cautions")).to_be_visible()
+    assert await visit.texts("#cautions > li") == [HOSTILE, "조심"]
+    assert await visit.texts("#not-this > li") == ["거울"]
+    await expect(visit.page.locator("#source")).to_have_attribute("href", source["url"])
+    await expect(visit.page.locator("#source")).to_have_attribute("rel", "noopener noreferrer")
+    assert await visit.page.evaluate("window.pwned") is None
+
+
+async def test_a_source_that_is_no_web_link_is_no_link(api: ApiServer, visit: Visit) -> None:
+    await visit.submit()
+    source = {"title": "지침", "url": "javascript:window.pwned=1"}
+    await run_to_end(api, await first_claim(api.services.ledger), ruled({"title": "유리병", "source": source}))
+    await visit.ends("completed")
+    await expect(visit.page.locator("#source")).to_have_text("지침")
+    assert await visit.page.locator("#source").get_attribute("href") is None
+
+
+async def test_a_rule_without_more_to_say_offers_nothing_to_open(api: ApiServer, visit: Visit) -> None:
+    await visit.submit()
+    await run_to_end(api, await first_claim(api.services.ledger), ruled({"title": "유리병"}))
+    await visit.ends("completed")
+    await expect(visit.page.locator("#rule-part")).to_be_hidden()
 
 
 async def test_the_language_switch_changes_every_text_and_is_remembered(visit: Visit) -> None:

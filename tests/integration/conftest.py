@@ -1,12 +1,17 @@
 """Fixtures that need a real Redis."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.api_server import ApiServer, running_api
+from tests.support.image_server import ImageServer, image_server, reply
+from tests.support.openai_server import openai_server
+from tests.support.worker import PHOTO
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
 
@@ -34,3 +39,24 @@ async def feed(ledger: Ledger) -> AsyncIterator[Feed]:
 async def api(jobs_settings: JobsSettings) -> AsyncIterator[ApiServer]:
     async with running_api(jobs_settings) as api:
         yield api
+
+
+@pytest.fixture
+def origin(samples: Path) -> Iterator[ImageServer]:
+    """Has one photo, at PHOTO."""
+    with image_server() as server:
+        server.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
+        yield server
+
+
+@pytest.fixture
+def model() -> Iterator[ImageServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
+    queue = JobQueue.connect(jobs_settings)
+    yield queue
+    await queue.close()

@@ -133,7 +133,10 @@ async def test_an_allowed_origin_is_echoed_with_credentials(jobs_settings: JobsS
         reply = await api.client.get("/healthz", headers={"Origin": ORIGIN})
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     assert reply.headers["access-control-allow-credentials"] == "true"
-    assert reply.headers["access-control-expose-headers"].lower() == "location, retry-after, x-trace-id"
+    exposed = set(reply.headers["access-control-expose-headers"].lower().split(", "))
+    assert exposed == {"location", "retry-after", "x-trace-id"} | {
+        f"ratelimit-{n}" for n in ("limit", "remaining", "reset")
+    }
     assert "Origin" in reply.headers["vary"]
 
 

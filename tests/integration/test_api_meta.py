@@ -92,7 +92,8 @@ async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> Non
     figures = await metrics(api)
     assert figures['bunri_jobs_finished_total{code="",status="completed"}'] == 1
     assert figures['bunri_jobs_finished_total{code="source.timeout",status="failed"}'] == 1
-    assert figures["bunri_jobs_queued"] == 1
+    assert figures['bunri_jobs_queued{priority="interactive"}'] == 1
+    assert figures['bunri_jobs_queued{priority="bulk"}'] == 0
     assert figures["bunri_jobs_running"] == 1
     assert figures["bunri_workers_live"] == 1
     assert figures["bunri_ledger_up"] == 1

@@ -48,6 +48,7 @@ async def test_a_photo_is_taken_as_a_job_with_paths_to_follow_it(api: ApiServer,
         "status_url": path,
         "cancel_url": f"{path}/cancel",
         "queue_position": 1,
+        "estimated_wait": None,
         "pipeline_version": api.services.knowledge.version,
     }
     job = await ledger.get(taken["job_id"])
@@ -147,7 +148,7 @@ async def test_an_address_that_may_not_be_fetched_is_refused_before_it_is_a_job(
         ({"user_input": "가" * 2001}, "body.user_input"),
         ({"user_input": "\ud800"}, "body.user_input"),
         ({"locale": "fr"}, "body.locale"),
-        ({"priority": "bulk"}, "body.priority"),
+        ({"priority": "urgent"}, "body.priority"),
         ({"image_key": "uploads/1"}, "body.image_key"),
         ({"callback_url": "https://hooks.example/"}, "body.callback_url"),
         ({"metadata": {str(n): "" for n in range(17)}}, "body.metadata"),

@@ -5,7 +5,6 @@ import io
 import os
 import signal
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,38 +13,18 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from tests.integration.test_worker import ended, submit, working
-from tests.support.image_server import ImageServer, Request, image_server, reply, silence
+from tests.support.image_server import ImageServer, Request, reply, silence
 from tests.support.jobs import new_job
-from tests.support.openai_server import late, openai_server, purpose_of, well_behaved
+from tests.support.openai_server import late, purpose_of, well_behaved
 from tests.support.wait import eventually
+from tests.support.worker import ended, submit, working
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 from workers.reuse import JobReuse
 from workers.sweep import take_back
 
 SECRET = b"37.5665N 126.9780E"
-
-
-@pytest.fixture
-def origin() -> Iterator[ImageServer]:
-    with image_server() as server:
-        yield server
-
-
-@pytest.fixture
-def model() -> Iterator[ImageServer]:
-    with openai_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
-    queue = JobQueue.connect(jobs_settings)
-    yield queue
-    await queue.close()
 
 
 def photo(kind: str, size: tuple[int, int], **options: Any) -> bytes:

@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import DEADLINES, LEASES, OUTBOX, QUEUED, IdempotencyMismatch, Ledger, StaleClaim
-from workers.jobs.model import TRANSITIONS, Claim, JobError, JobStatus
+from workers.jobs.model import TRANSITIONS, Claim, JobError, JobStatus, Priority
 from workers.jobs.settings import JobsSettings
 
 FAILURE = JobError(code="source.forbidden", retryable=False, trace_id="t")
@@ -247,7 +247,7 @@ async def test_a_message_that_no_worker_took_is_sent_again_by_one_sweep_and_late
     pauses = []
     for _ in range(3):
         await due(ledger, job.job_id)
-        assert await ledger.take_due() == [job.job_id]
+        assert await ledger.take_due() == [(job.job_id, Priority.INTERACTIVE)]
         assert await ledger.take_due() == []
         pauses.append((await ledger.client.zscore(OUTBOX, job.job_id) or 0) - await ledger.now())
     assert pauses == pytest.approx([15, 30, 60], abs=2)
@@ -277,7 +277,7 @@ async def test_a_retry_waits_its_time_even_if_a_message_comes_early(ledger: Ledg
 
 
 async def _is_due(ledger: Ledger, job_id: str) -> bool:
-    return job_id in await ledger.take_due()
+    return job_id in dict(await ledger.take_due())
 
 
 async def test_a_record_of_another_version_is_read_and_ended_all_the_same(ledger: Ledger) -> None:

@@ -27,8 +27,11 @@ from pipeline.storage import (
     new_key,
     open_store,
 )
+from tests.support import image_server as origin_answers
+from tests.support.image_server import image_server, reply
 from tests.support.redis_server import free_port
 from tests.support.s3_server import BUCKET, s3_server
+from tests.support.wait import eventually
 
 BASE = "http://api.example:8000"
 PHOTO = b"\xff\xd8\xff not really"
@@ -190,6 +193,42 @@ async def test_s3_takes_an_upload_by_its_link_and_reads_it_by_key(s3: Store) -> 
     assert s3.key_of(f"https://photos.example/{BUCKET}/{key}") is None
 
 
+async def test_s3_refuses_a_link_past_its_time_and_the_photo_is_still_read_by_key(
+    s3_settings: PipelineSettings, s3: Store
+) -> None:
+    key = new_key(Channel.SCAN, "image/jpeg")
+    short = open_store(s3_settings.model_copy(update={"upload_link_ttl": 1}))
+    links = short.upload_link(key, BASE), short.read_link(key, BASE)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.put(s3.upload_link(key, BASE), content=PHOTO, headers={"Content-Type": "image/jpeg"})
+
+        async def is_over() -> bool:
+            return (await http.get(links[1])).status_code == 403
+
+        await eventually(is_over)
+        late = await http.put(links[0], content=b"late", headers={"Content-Type": "image/jpeg"})
+    assert (late.status_code, "Request has expired" in late.text) == (403, True)
+    key_in_link = s3.key_of(links[1])
+    assert key_in_link is not None
+    assert await s3.read(key_in_link) == PHOTO
+
+
+async def test_an_s3_link_is_for_one_key_one_verb_and_one_type(s3: Store) -> None:
+    key, other = new_key(Channel.SCAN, "image/jpeg"), new_key(Channel.SCAN, "image/jpeg")
+    link = s3.upload_link(key, BASE)
+    wrong = [
+        (s3.read_link(key, BASE), "image/jpeg"),
+        (link.replace(key, other), "image/jpeg"),
+        (link.replace("X-Amz-Expires=900", "X-Amz-Expires=9000"), "image/jpeg"),
+        (link, "text/html"),
+    ]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        replies = [await http.put(url, content=PHOTO, headers={"Content-Type": kind}) for url, kind in wrong]
+        right = await http.put(link, content=PHOTO, headers={"Content-Type": "image/jpeg"})
+    assert [reply.status_code for reply in replies] == [403] * len(wrong)
+    assert right.status_code == 200
+
+
 def test_the_content_type_is_signed_with_version_4(s3: Store) -> None:
     query = query_of(s3.upload_link(new_key(Channel.SCAN, "image/png"), BASE))
     assert query["X-Amz-SignedHeaders"] == "content-type;host"
@@ -225,6 +264,36 @@ async def test_s3_says_what_is_missing_too_long_or_out_of_reach(s3_settings: Pip
     assert await code_of(lambda: nowhere.read(key)) == SourceUnreachable.spec.code
     other = open_store(s3_settings.model_copy(update={"s3_bucket": "no-such-bucket"}))
     assert await code_of(lambda: other.read(key)) == "internal"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (origin_answers.cut(PHOTO, 5), "source.unreachable"),
+        (origin_answers.silence(), "source.unreachable"),
+        (origin_answers.drip(PHOTO * 9, 0.05), "source.timeout"),
+        (origin_answers.reset(), "source.unreachable"),
+        (reply(200, b"x", Content_Length="99999999999"), "source.too_large"),
+        (origin_answers.endless(b"x" * 8192), "source.too_large"),
+        (reply(503, b"<Error><Code>SlowDown</Code></Error>"), "source.unreachable"),
+        (reply(429, b"<Error><Code>TooManyRequests</Code></Error>"), "source.unreachable"),
+        (reply(502, b"<html>"), "source.unreachable"),
+        (reply(403, b"<Error><Code>AccessDenied</Code></Error>"), "internal"),
+        (reply(403), "internal"),
+    ],
+    ids=["cut", "silent", "dripping", "reset", "announced too large", "endless", "slow down", "too many", "bad gateway",
+         "denied", "denied without a word"],
+)  # fmt: skip
+@pytest.mark.usefixtures("s3_settings")
+async def test_a_store_in_trouble_has_its_error(
+    answer: origin_answers.Answer, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.storage.S3_TIMEOUT", 0.5)
+    with image_server(lambda _request: answer) as server:
+        fields = {"s3_endpoint_url": server.url(""), "fetch_max_bytes": 1000, "fetch_total_timeout": 1.0}
+        store = S3Store(PipelineSettings.model_validate(fields), BUCKET)
+        assert await code_of(lambda: store.read(new_key(Channel.SCAN, "image/jpeg"))) == code
+        await store.close()
 
 
 async def test_s3_forgets_what_is_older_than_its_time_to_live(

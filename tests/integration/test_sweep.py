@@ -7,7 +7,7 @@ import pytest
 from tests.support.jobs import new_job
 from tests.support.wait import eventually
 from workers.jobs.ledger import OUTBOX, Ledger
-from workers.jobs.model import JobStatus
+from workers.jobs.model import JobStatus, Priority
 from workers.jobs.queue import JobQueue, QueueUnavailable
 from workers.sweep import end_late, send_due
 
@@ -18,7 +18,7 @@ class BrokenQueue:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def enqueue(self, job_id: str) -> None:
+    async def enqueue(self, job_id: str, _priority: Priority) -> None:
         self.asked.append(job_id)
         if len(self.asked) == 1:
             raise QueueUnavailable("meant")

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +17,12 @@ from pipeline.settings import PipelineSettings
 from pipeline.storage import Channel, LocalStore, new_key
 from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
-from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
+from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
-from tests.support.openai_server import base_url, late, openai_server, problem, purpose_of, refusal, well_behaved
+from tests.support.openai_server import late, problem, purpose_of, refusal, well_behaved
 from tests.support.redis_server import free_port, start_redis
 from tests.support.wait import eventually
-from workers.command import worker_command
+from tests.support.worker import PHOTO, ended, submit, working
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import OUTBOX, Ledger
@@ -31,75 +30,11 @@ from workers.jobs.model import Job
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
-PHOTO = "/glass.jpg"
-
-
-@pytest.fixture
-def origin(samples: Path) -> Iterator[ImageServer]:
-    with image_server() as server:
-        server.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
-        yield server
-
-
-@pytest.fixture
-def model() -> Iterator[ImageServer]:
-    with openai_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
-    queue = JobQueue.connect(jobs_settings)
-    yield queue
-    await queue.close()
-
-
-@asynccontextmanager
-async def working(
-    ledger: Ledger, redis_url: str, model: ImageServer, **more: str
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """A worker that has said that it lives. Killed in the end if it has not stopped by then."""
-    env = {
-        "REDIS_URL": redis_url,
-        "FETCH_ALLOW": "127.0.0.1",
-        "OPENAI_API_KEY": "sk-test",
-        "OPENAI_BASE_URL": base_url(model),
-        "WORKERS_LEASE": "3",
-        "WORKERS_DRAIN": "1",
-        **more,
-    }
-    process = subprocess.Popen(worker_command(1, 8), env=os.environ | env)  # noqa: ASYNC220 - it only forks
-    try:
-        await eventually(lambda: _has_worker(ledger), within=60)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        await ledger.client.delete("bunri:workers")
-
 
 @pytest.fixture
 async def worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
     async with working(ledger, redis_url, model) as process:
         yield process
-
-
-async def _has_worker(ledger: Ledger) -> bool:
-    return bool(await ledger.workers())
-
-
-async def submit(ledger: Ledger, queue: JobQueue, url: str, **asked: Any) -> str:
-    job = new_job().model_copy(update={"input": JobInput(image_url=url, **asked)})
-    await ledger.create(job)
-    await queue.enqueue(job.job_id)
-    return job.job_id
-
-
-async def ended(feed: Feed, job_id: str) -> Job:
-    job = await feed.wait(job_id, 30)
-    assert job is not None
-    assert job.status.is_final
-    return job
 
 
 async def settled(ledger: Ledger) -> bool:
@@ -324,8 +259,7 @@ async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(
         store.path_of(key).write_bytes((samples / "glass-1.jpg").read_bytes())
     yesterday = time.time() - 86_400
     os.utime(store.path_of(old), (yesterday, yesterday))
-    more = {"PIPELINE_UPLOAD_DIR": str(tmp_path), "UPLOAD_TTL": "3600"}
-    async with working(ledger, redis_url, model, **more):
+    async with working(ledger, redis_url, model, PIPELINE_UPLOAD_DIR=str(tmp_path), UPLOAD_TTL="3600"):
         read = await ended(feed, await submit(ledger, queue, "", image_key=fresh))
         await eventually(lambda: _is_gone(store.path_of(old)))
         gone = await ended(feed, await submit(ledger, queue, "", image_key=old))

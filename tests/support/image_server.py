@@ -125,6 +125,19 @@ def drip(body: bytes, every: float, status: int = 200) -> Answer:
     return answer
 
 
+def trickle(head: bytes, every: float) -> Answer:
+    """The head of a response one byte at a time, without ever coming to its end."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        for byte in head:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(every)
+        await asyncio.Event().wait()
+
+    return answer
+
+
 def cut(body: bytes, at: int) -> Answer:
     """Promises the whole body and closes after `at` bytes."""
 

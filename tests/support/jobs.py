@@ -12,20 +12,29 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.model import NewJob
+from workers.jobs.model import NewJob, Priority, WorkerBeat
 from workers.jobs.queue import new_job_id
 
 
 def new_job(
-    *, deadline: float = 60.0, image_url: str = "https://photos.example/cup.jpg", user_input: str = ""
+    *,
+    deadline: float = 60.0,
+    image_url: str = "https://photos.example/cup.jpg",
+    user_input: str = "",
+    priority: Priority = Priority.INTERACTIVE,
 ) -> NewJob:
     return NewJob(
         job_id=new_job_id(),
         input=JobInput(image_url=image_url, user_input=user_input),
+        priority=priority,
         deadline=deadline,
         pipeline_version="0123456789ab",
         trace_id="0af7651916cd43dd8448eb211c80319c",
     )
+
+
+def beat(*, concurrency: int = 0, version: str = "0123456789ab", worker: str = "host:1") -> WorkerBeat:
+    return WorkerBeat(worker=worker, pipeline_version=version, models=("local/test",), concurrency=concurrency)
 
 
 def observation(middle: str = "유리병") -> Observation:

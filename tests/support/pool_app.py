@@ -20,7 +20,7 @@ class PoolApp(Celery):  # type: ignore[misc]  # Celery ships no types
     drain = 0.5
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self, _concurrency: int) -> AsyncIterator[None]:
         self.log = redis.Redis.from_url(self.conf.broker_url)
         await self.log.rpush("seen", "open")
         yield

@@ -1,6 +1,6 @@
 """A receiver of webhooks on a real socket. It verifies each request with the `standardwebhooks` package."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any

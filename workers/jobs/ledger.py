@@ -28,6 +28,7 @@ from workers.jobs.model import (
     JobEvent,
     JobStatus,
     NewJob,
+    Priority,
     Reservation,
     WorkerBeat,
 )
@@ -37,13 +38,14 @@ from workers.jobs.record import (
     event_body,
     flat,
     job_of,
+    priority_of,
     progress_of,
     retries_of,
     spent_of,
 )
 from workers.jobs.settings import JobsSettings
 
-QUEUED = "bunri:queued"  # job id → created at
+QUEUED = "bunri:queued"  # job id → created at, and for bulk jobs BULK_BEHIND later
 OUTBOX = "bunri:outbox"  # job id → when the sweep sends its message (again), unless a worker has claimed it by then
 LEASES = "bunri:leases"  # job id → lease runs out at
 DEADLINES = "bunri:deadlines"  # job id → deadline
@@ -52,8 +54,14 @@ COUNTS = "bunri:counts"  # finished jobs by fate
 DELIVERIES = "bunri:deliveries"  # job id → when its webhook is due, or when its attempt's lease runs out
 DELIVERY_COUNTS = "bunri:delivery_counts"  # attempts to deliver a webhook by outcome
 WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
+PACE = "bunri:pace"  # how long jobs have lately held their worker
 
-PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS})
+PERMANENT_KEYS = frozenset(
+    {QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS, PACE}
+)
+
+BULK_BEHIND = 1e10
+"""Seconds that bulk jobs stand behind interactive ones; the scripts' prelude has it, too."""
 
 SEND_AGAIN = 15.0
 """Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.
@@ -112,6 +120,7 @@ class Ledger:
         ttl = int(job.deadline) + self._settings.result_ttl
         fields = {
             "kind": job.kind,
+            "priority": job.priority,
             "input": job.input.model_dump_json(),
             "metadata": orjson.dumps(job.metadata),
             "pipeline_version": job.pipeline_version,
@@ -291,6 +300,16 @@ class Ledger:
         if put_back is None:
             raise StaleClaim
 
+    async def park(self, claim: Claim, *, delay: float) -> None:
+        """Put the job back untried, to be sent again after `delay` seconds; this attempt is not counted.
+
+        Raises StaleClaim.
+        """
+        fields: Fields = {"attempts": claim.attempts - 1}
+        put_back = await self._put_back(claim.job_id, claim.token, delay=delay, send_in=delay, fields=fields)
+        if put_back is None:
+            raise StaleClaim
+
     async def reserve(self, fingerprint: str, job_id: str) -> Reservation:
         """Ask for the result with this fingerprint: it is there, another job is at it, or this job may make it."""
         with translated():
@@ -315,11 +334,11 @@ class Ledger:
         lapsed = await self._by_score(LEASES, "-inf", await self.now())
         return [job_id for job_id in lapsed if await self._reclaim_one(job_id)]
 
-    async def take_due(self) -> list[str]:
-        """Ids of the jobs whose message must be sent now, each handed to one caller."""
+    async def take_due(self) -> list[tuple[str, Priority]]:
+        """The jobs whose message must be sent now, each handed to one caller."""
         with translated():
             due = await self._take_due(keys=[OUTBOX], args=[BATCH, SEND_AGAIN, _job_key("")])
-        return [job_id.decode() for job_id in due]
+        return [(job_id.decode(), priority_of(priority)) for job_id, priority in due]
 
     async def send_soon(self, job_ids: list[str]) -> None:
         """Make these due again at once, unless they have been claimed meanwhile."""

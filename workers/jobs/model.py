@@ -13,6 +13,13 @@ class JobKind(StrEnum):
     SCAN = "scan"
 
 
+class Priority(StrEnum):
+    """The lane a job waits in: that of people who wait for the answer, or that of work which may take its time."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -69,6 +76,7 @@ class NewJob(Frozen):
 
     job_id: str
     kind: JobKind = JobKind.SCAN
+    priority: Priority = Priority.INTERACTIVE
     input: JobInput
     deadline: float
     pipeline_version: str
@@ -107,12 +115,16 @@ class Claim(Frozen):
 
 
 class Job(BaseModel):
-    """The whole record. Times are Unix seconds of the Redis server's clock."""
+    """The whole record. Times are Unix seconds of the Redis server's clock.
+
+    `estimated_wait` is no part of it: whoever shows a waiting job adds what the line says (`line.py`).
+    """
 
     model_config = ConfigDict(frozen=True)
 
     job_id: str
     kind: JobKind
+    priority: Priority = Priority.INTERACTIVE
     status: JobStatus
     stage: Stage
     progress: int
@@ -134,6 +146,7 @@ class Job(BaseModel):
     error: JobError | None = None
     result: PipelineResult | None = None
     queue_position: int | None = None
+    estimated_wait: float | None = None
 
 
 class Reservation(Frozen):
@@ -159,8 +172,9 @@ class JobEvent(Frozen):
 
 
 class WorkerBeat(Recorded):
-    """What a live worker process says of itself."""
+    """What a live worker process says of itself. `concurrency`: jobs in flight at most; 0 if it did not say."""
 
     worker: str
     pipeline_version: str
     models: tuple[str, ...]
+    concurrency: int = 0

@@ -8,11 +8,12 @@ import asyncio
 import queue
 import threading
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import uuid_utils.compat
 from celery import Celery
 
+from workers.jobs.model import Priority
 from workers.jobs.settings import JobsSettings
 
 RUN_JOB = "bunri.run_job"
@@ -21,6 +22,14 @@ LARGEST_BATCH = 200
 
 class QueueUnavailable(Exception):
     """The broker did not take the message in time. It may have it all the same."""
+
+
+class Message(NamedTuple):
+    """On its way to the queue of its lane; `sent` hears of it."""
+
+    job_id: str
+    lane: str
+    sent: asyncio.Future[None]
 
 
 def new_job_id() -> str:
@@ -66,20 +75,20 @@ class JobQueue:
             task_default_queue=settings.queue,
             task_ignore_result=True,
         )
-        self._waiting: queue.SimpleQueue[tuple[str, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @classmethod
     def connect(cls, settings: JobsSettings) -> Self:
         return cls(settings)
 
-    async def enqueue(self, job_id: str) -> None:
-        """Send the job's message. Raises QueueUnavailable; then the outcome is uncertain."""
+    async def enqueue(self, job_id: str, priority: Priority = Priority.INTERACTIVE) -> None:
+        """Send the job's message to its lane. Raises QueueUnavailable; then the outcome is uncertain."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._publish_forever, name="publisher", daemon=True)
             self._thread.start()
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.put((job_id, sent))
+        self._waiting.put(Message(job_id, self._settings.queue_of(priority), sent))
         try:
             async with asyncio.timeout(self._settings.redis_timeout):
                 await sent
@@ -113,8 +122,10 @@ class JobQueue:
             try:
                 producer = producer or self._app.amqp.Producer(self._app.connection_for_write())
                 with producer.batch():
-                    for job_id, _ in batch:
-                        self._app.send_task(RUN_JOB, (job_id,), task_id=job_id, producer=producer, retry=False)
+                    for job_id, lane, _ in batch:
+                        self._app.send_task(
+                            RUN_JOB, (job_id,), task_id=job_id, queue=lane, producer=producer, retry=False
+                        )
             except Exception as error:  # noqa: BLE001 - whatever the transport raises, the caller must hear of it
                 _settle(batch, QueueUnavailable(type(error).__name__))
                 with suppress(Exception):
@@ -125,7 +136,7 @@ class JobQueue:
         if producer is not None:
             producer.connection.release()
 
-    def _batch_from(self, first: tuple[str, asyncio.Future[None]]) -> list[tuple[str, asyncio.Future[None]]]:
+    def _batch_from(self, first: Message) -> list[Message]:
         batch = [first]
         with suppress(queue.Empty):
             while len(batch) < LARGEST_BATCH:
@@ -137,14 +148,14 @@ class JobQueue:
         return batch
 
 
-def _settle(batch: list[tuple[str, asyncio.Future[None]]], error: Exception | None) -> None:
-    loop = batch[0][1].get_loop()
+def _settle(batch: list[Message], error: Exception | None) -> None:
+    loop = batch[0].sent.get_loop()
     with suppress(RuntimeError):  # The loop has closed: nobody waits any more.
         loop.call_soon_threadsafe(_settle_on_loop, batch, error)
 
 
-def _settle_on_loop(batch: list[tuple[str, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, sent in batch:
+def _settle_on_loop(batch: list[Message], error: Exception | None) -> None:
+    for _, _, sent in batch:
         if sent.done():
             continue
         if error is None:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, StageStatus, Usage
-from workers.jobs.model import PROGRESS, Job, JobError, Timings
+from workers.jobs.model import PROGRESS, Job, JobError, Priority, Timings
 
 Fields = dict[str, str | int | float | bytes]
 
@@ -53,6 +53,11 @@ def spent_of(fields: Mapping[bytes, bytes]) -> Usage:
     return Usage.model_validate_json(fields.get(b"spent", b"{}"))
 
 
+def priority_of(value: bytes | None) -> Priority:
+    """A record of another version may have none, or one that we do not know: then somebody waits for the job."""
+    return Priority.BULK if value == Priority.BULK.encode() else Priority.INTERACTIVE
+
+
 def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
     text = {name.decode(): value for name, value in fields.items()}
     timing = partial(_optional_float, text)
@@ -63,6 +68,7 @@ def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
         {
             "job_id": job_id,
             "kind": text["kind"].decode(),
+            "priority": priority_of(text.get("priority")),
             "status": text["status"].decode(),
             "stage": text["stage"].decode(),
             "progress": int(text["progress"]),

@@ -4,10 +4,12 @@ import base64
 import binascii
 import re
 from contextlib import suppress
-from typing import Annotated, Self
+from typing import Annotated, Self, assert_never
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.jobs.model import Priority
 
 WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")
 KEY_BYTES = range(24, 65)
@@ -50,7 +52,7 @@ class JobsSettings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="A job that took down its worker this often has failed.")
     drain: float = Field(5.0, ge=0, description="On SIGTERM, seconds for jobs in flight before they go back.")
     redis_timeout: float = Field(3.0, gt=0, description="Limit for one command to Redis.")
-    queue: str = Field("bunri.jobs", description="Name of the Celery queue.")
+    queue: str = Field("bunri.jobs", description="Name of the Celery queue; bulk jobs go to this name with `.bulk`.")
     webhook_secrets: SecretStr | None = Field(
         None,
         description="Secrets (whsec_…) that sign webhooks, comma-separated, newest first; without one there are none.",
@@ -81,6 +83,16 @@ class JobsSettings(BaseSettings):
         if self.job_deadline > self.max_deadline:
             raise ValueError("WORKERS_JOB_DEADLINE is above WORKERS_MAX_DEADLINE")
         return self
+
+    def queue_of(self, priority: Priority) -> str:
+        """The Celery queue of a lane. Sorted by name the interactive one comes first, which its consumer relies on."""
+        match priority:
+            case Priority.INTERACTIVE:
+                return self.queue
+            case Priority.BULK:
+                return f"{self.queue}.bulk"
+            case _:
+                assert_never(priority)
 
     @property
     def broker(self) -> str:

@@ -7,11 +7,16 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.texts import Texts
 from pipeline.types import Classification, Locale, PipelineResult, Stage, Usage
-from workers.jobs.model import Job, JobError, JobKind, JobStatus, Timings
+from workers.jobs.model import Job, JobError, JobKind, JobStatus, Priority, Timings
+
+WAIT: Any = Field(
+    description="Seconds until a worker takes the waiting job, at the present pace. "
+    "Null when it does not wait, or nobody can say."
+)
 
 
 class View(BaseModel):
@@ -83,10 +88,12 @@ class JobView(View):
 
     job_id: str
     kind: JobKind
+    priority: Priority
     status: JobStatus
     stage: Stage
     progress: int
     queue_position: int | None
+    estimated_wait: float | None = WAIT
     attempts: int
     pipeline_version: str
     model: str | None
@@ -106,10 +113,12 @@ class JobView(View):
         return cls(
             job_id=job.job_id,
             kind=job.kind,
+            priority=job.priority,
             status=job.status,
             stage=job.stage,
             progress=job.progress,
             queue_position=job.queue_position,
+            estimated_wait=job.estimated_wait,
             attempts=job.attempts,
             pipeline_version=job.pipeline_version,
             model=job.model,

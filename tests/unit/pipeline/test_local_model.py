@@ -252,6 +252,14 @@ async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rule
         assert name in answer.user_answer
 
 
+@pytest.mark.parametrize("locale", Locale)
+async def test_what_the_person_wrote_is_said_to_be_unread(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
+    observation = _observation(rulebook, "금속류", 0.9)
+    rule = RuleMatcher(rulebook).match(observation, locale)
+    answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="뚜껑도요?", locale=locale)
+    assert answer.insufficiencies == (texts.message("answer.unread", locale), *rule.document["check"])
+
+
 async def test_an_unsure_answer_offers_the_likely_candidates_only(rulebook: Rulebook, texts: Texts) -> None:
     observation = _observation(
         rulebook, UNCLASSIFIED, 0.4, candidates={"플라스틱류": 0.4, "유리병": 0.3, "금속류": 0.01}

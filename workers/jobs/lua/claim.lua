@@ -14,7 +14,7 @@ redis.call('HINCRBY', job, 'token', 1)
 redis.call('HINCRBY', job, 'attempts', 1)
 redis.call('HDEL', job, 'sends')
 local lease_until = time + tonumber(ARGV[2])
-redis.call('HSET', job, 'status', 'running', 'lease_until', lease_until)
+redis.call('HSET', job, 'status', 'running', 'lease_until', lease_until, 'claimed_at', time)
 if not state[4] then
   redis.call('HSET', job, 'started_at', time, 'timing:queued', string.format('%.4f', time - tonumber(state[3])))
 end

@@ -23,7 +23,7 @@ local time = now()
 set_fields(job, 7)
 redis.call('HSET', job, 'status', 'queued', 'stage', 'queued', 'progress', 0, 'attempts', 0, 'token', 0,
   'created_at', time, 'deadline_at', time + deadline, 'expires_at', time + ttl)
-redis.call('ZADD', queued, time, job_id)
+redis.call('ZADD', queued, place(job), job_id)
 redis.call('ZADD', outbox, time + tonumber(ARGV[5]), job_id)
 redis.call('ZADD', deadlines, time + deadline, job_id)
 append(job_id, events, feed, ARGV[6])

@@ -11,6 +11,8 @@ if token == '' then
   end
 elseif not holds(job, token) then
   return 0
+else
+  note_pace(job)
 end
 local time = now()
 if redis.call('HEXISTS', job, 'callback') == 1 then

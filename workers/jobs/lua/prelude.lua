@@ -1,5 +1,8 @@
 -- Prepended to each script. Time is the server's own, so that no two hosts disagree on a lease.
 local FEED_LENGTH = 5000
+local PACE = 'bunri:pace'  -- how fast the fleet lately works
+local MEMORY = 30          -- seconds after which what it did counts for a third
+local BULK_BEHIND = 1e10   -- seconds that bulk jobs stand behind interactive ones of the same age
 
 -- A job with a callback is kept for so many seconds after its next attempt is due: no worker need be alive meanwhile.
 local KEPT_FOR_DELIVERY = 86400
@@ -24,6 +27,30 @@ end
 local function holds(job, token)
   local state = redis.call('HMGET', job, 'status', 'token')
   return state[1] == 'running' and state[2] == token
+end
+
+-- A job's score in the queue: by age, and each interactive job before all bulk ones. One that is put back keeps it.
+local function place(job)
+  local record = redis.call('HMGET', job, 'created_at', 'priority')
+  return tonumber(record[1]) + (record[2] == 'bulk' and BULK_BEHIND or 0)
+end
+
+-- Remembers how long a job's worker was busy with it, now that it lets go of it: the pace of the line (`line.py`).
+local function note_pace(job)
+  local time = now()
+  local record = redis.call('HMGET', job, 'claimed_at', 'priority')
+  if not record[1] then
+    return
+  end
+  local pace = redis.call('HMGET', PACE, 'at', 'seconds', 'turns', 'interactive')
+  local kept = math.exp(math.min(0, (tonumber(pace[1]) or time) - time) / MEMORY)
+  local function sum(old, new)
+    return (tonumber(old) or 0) * kept + new
+  end
+  redis.call('HSET', PACE, 'at', time,
+    'seconds', sum(pace[2], math.max(0, time - tonumber(record[1]))),
+    'turns', sum(pace[3], 1),
+    'interactive', sum(pace[4], record[2] == 'bulk' and 0 or 1))
 end
 
 -- Fields come as ARGV[first] = how many arguments follow, then name, value, name, value…

@@ -16,11 +16,13 @@ if token == '' then
   end
 elseif not holds(job, token) then
   return false
+else
+  note_pace(job)
 end
 redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(ARGV[3]))
 set_fields(job, 6)
 redis.call('ZREM', leases, job_id)
-redis.call('ZADD', queued, redis.call('HGET', job, 'created_at'), job_id)
+redis.call('ZADD', queued, place(job), job_id)
 redis.call('ZADD', outbox, now() + tonumber(ARGV[4]), job_id)
 if counter == '' then
   return 0

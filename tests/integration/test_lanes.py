@@ -1,0 +1,89 @@
+"""In which order a real worker takes jobs of the two lanes."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.types import JobInput
+from tests.support.image_server import ImageServer, image_server, reply
+from tests.support.jobs import new_job
+from tests.support.openai_server import openai_server
+from tests.support.wait import eventually
+from tests.support.worker import Gate, working
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import OUTBOX, Ledger
+from workers.jobs.line import look
+from workers.jobs.model import Priority
+from workers.jobs.queue import JobQueue
+from workers.jobs.settings import JobsSettings
+
+INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
+
+
+@pytest.fixture
+def photo(samples: Path) -> Iterator[str]:
+    with image_server() as origin:
+        yield origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
+
+
+@pytest.fixture
+def model() -> Iterator[ImageServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
+    queue = JobQueue.connect(jobs_settings)
+    yield queue
+    await queue.close()
+
+
+async def submit(ledger: Ledger, queue: JobQueue, photo: str, priority: Priority) -> str:
+    job = new_job(priority=priority).model_copy(update={"input": JobInput(image_url=photo)})
+    await ledger.create(job)
+    await queue.enqueue(job.job_id, priority)
+    return job.job_id
+
+
+async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, photo: str, model: ImageServer
+) -> None:
+    """One slot, which the first bulk job holds until both lanes are full."""
+    gate = model.fallback = Gate()
+    async with working(ledger, redis_url, model, concurrency=1):
+        ids = [await submit(ledger, queue, photo, BULK)]
+        await eventually(lambda: _has_asked(model))
+        ids += [await submit(ledger, queue, photo, BULK) for _ in range(5)]
+        ids += [await submit(ledger, queue, photo, INTERACTIVE) for _ in range(20)]
+        await ledger.client.delete(OUTBOX)  # A second message would take a turn, too.
+        line = await look(ledger)
+        assert (line.interactive, line.bulk, line.running, line.slots) == (20, 5, 1, 1)
+        gate.open()
+        jobs = [await feed.wait(job_id, 60) for job_id in ids]
+        assert [job and job.status for job in jobs] == ["completed"] * 26
+        assert (await look(ledger)).turn
+    claimed = [job.priority for job in sorted((job for job in jobs if job), key=lambda job: job.started_at or 0)]
+    assert claimed == [BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 6, *[BULK] * 3]
+
+
+async def test_each_lane_is_served_in_the_order_of_its_positions(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, photo: str, model: ImageServer
+) -> None:
+    gate = model.fallback = Gate()
+    async with working(ledger, redis_url, model, concurrency=1):
+        await submit(ledger, queue, photo, INTERACTIVE)
+        await eventually(lambda: _has_asked(model))
+        ids = [await submit(ledger, queue, photo, lane) for lane in (BULK, INTERACTIVE) * 3]
+        waiting = [await ledger.get(job_id) for job_id in ids]
+        assert [job and job.queue_position for job in waiting] == [4, 1, 5, 2, 6, 3]
+        gate.open()
+        ended = [await feed.wait(job_id, 60) for job_id in ids]
+    by_claim = sorted((job for job in ended if job), key=lambda job: job.started_at or 0)
+    by_position = sorted((job for job in waiting if job), key=lambda job: job.queue_position or 0)
+    assert [job.job_id for job in by_claim] == [job.job_id for job in by_position]
+
+
+async def _has_asked(model: ImageServer) -> bool:
+    return bool(model.requests)

@@ -1,0 +1,86 @@
+"""A real worker process, jobs for it, and a model that answers when the test lets it."""
+
+import asyncio
+import os
+import subprocess
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pipeline.types import JobInput
+from tests.support.image_server import Answer, ImageServer, Request
+from tests.support.jobs import new_job
+from tests.support.openai_server import base_url, well_behaved
+from tests.support.wait import eventually
+from workers.command import worker_command
+from workers.jobs.feed import Feed
+from workers.jobs.ledger import Ledger
+from workers.jobs.model import Job
+from workers.jobs.queue import JobQueue
+
+PHOTO = "/glass.jpg"
+
+
+@asynccontextmanager
+async def working(
+    ledger: Ledger, redis_url: str, model: ImageServer, *, workers: int = 1, concurrency: int = 8, **more: str
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
+    env = {
+        "REDIS_URL": redis_url,
+        "FETCH_ALLOW": "127.0.0.1",
+        "OPENAI_API_KEY": "sk-test",
+        "OPENAI_BASE_URL": base_url(model),
+        "WORKERS_LEASE": "3",
+        "WORKERS_DRAIN": "1",
+        **more,
+    }
+    processes = [
+        subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)  # noqa: ASYNC220 - it only forks
+        for index in range(workers)
+    ]
+    try:
+        await eventually(lambda: _have_said_so(ledger, workers), within=120)
+        yield processes[0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        await ledger.client.delete("bunri:workers")
+
+
+class Gate:
+    """A model's `fallback` that answers well once the gate is open."""
+
+    def __init__(self) -> None:
+        self._is_open = threading.Event()
+
+    def open(self) -> None:
+        self._is_open.set()
+
+    def __call__(self, request: Request) -> Answer:
+        async def wait_first(writer: asyncio.StreamWriter) -> None:
+            while not self._is_open.is_set():  # noqa: ASYNC110 - the test is on another loop
+                await asyncio.sleep(0.01)
+            await well_behaved(request)(writer)
+
+        return wait_first
+
+
+async def _have_said_so(ledger: Ledger, workers: int) -> bool:
+    return len(await ledger.workers()) == workers
+
+
+async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 60.0, **asked: Any) -> str:
+    job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url, **asked)})
+    await ledger.create(job)
+    await queue.enqueue(job.job_id)
+    return job.job_id
+
+
+async def ended(feed: Feed, job_id: str, *, within: float = 30.0) -> Job:
+    job = await feed.wait(job_id, within)
+    assert job is not None
+    assert job.status.is_final
+    return job

@@ -1,0 +1,61 @@
+"""Our signature held against the `standardwebhooks` package, which is another's reading of the same specification."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.support.receiver import OTHER_SECRET, SECRET
+from workers.jobs.settings import JobsSettings
+from workers.webhook import signed_headers
+
+BODY = '{"type":"job.completed","말":"유리병"}'.encode()
+NOW = datetime.now(UTC)
+
+
+def keys(*secrets: str) -> tuple[bytes, ...]:
+    return JobsSettings.model_validate({"webhook_secrets": ",".join(secrets)}).webhook_keys
+
+
+def test_the_signature_is_the_one_of_the_specification() -> None:
+    """Its own example, as the reference libraries have it."""
+    headers = signed_headers(
+        keys(SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', datetime.fromtimestamp(1614265330, UTC)
+    )
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def test_a_receiver_with_the_secret_accepts_it() -> None:
+    headers = signed_headers(keys(SECRET), "id", BODY, NOW)
+    assert Webhook(SECRET).verify(BODY, headers) == {"type": "job.completed", "말": "유리병"}
+
+
+def test_while_secrets_rotate_a_receiver_may_hold_the_old_or_the_new_one() -> None:
+    headers = signed_headers(keys(OTHER_SECRET, SECRET), "id", BODY, NOW)
+    for secret in (SECRET, OTHER_SECRET):
+        Webhook(secret).verify(BODY, headers)
+    newest, _ = headers["webhook-signature"].split(" ")
+    assert newest == signed_headers(keys(OTHER_SECRET), "id", BODY, NOW)["webhook-signature"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("webhook-id", "another"), ("webhook-timestamp", str(int(NOW.timestamp()) + 1))]
+)
+def test_the_signature_covers_id_and_time(name: str, value: str) -> None:
+    headers = signed_headers(keys(SECRET), "id", BODY, NOW) | {name: value}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(BODY, headers)
+
+
+def test_the_signature_covers_the_body() -> None:
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(BODY + b" ", signed_headers(keys(SECRET), "id", BODY, NOW))
+
+
+def test_a_captured_request_is_of_no_use_later() -> None:
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(BODY, signed_headers(keys(SECRET), "id", BODY, NOW - timedelta(minutes=6)))
