@@ -52,7 +52,7 @@ docs: $(SYNCED) ## Write the generated documents anew
 fuzz: $(SYNCED) ## 10 000 mutated images and 10 000 mutated URLs through the intake
 	$(BIN)/python -m benchmarks.fuzz
 
-chaos: $(SYNCED) ## Every fault of the suite against real processes, and the oracle's verdict: an hour on a quiet machine
+chaos: $(SYNCED) ## Every fault of the suite against real processes, and the oracle's verdict: an hour
 	$(BIN)/python -m tests.chaos --json chaos.jsonl --logs chaos-logs
 
 chaos-short: $(SYNCED) ## A few of these faults with a few jobs

@@ -11,6 +11,9 @@ from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim
 
+ANSWER_TIME = 1.0
+"""Seconds until work on a claim that Redis knows no more is stopped."""
+
 log = structlog.get_logger()
 
 
@@ -53,6 +56,8 @@ class Leases:
         try:
             await self._ledger.renew(held.claim)
         except StaleClaim:
+            # Perhaps by this process's own final write, whose answer is on its way; then the hold ends by itself.
+            await asyncio.sleep(ANSWER_TIME)
             if held in self._held:
                 held.lose()
         except LedgerUnavailable as error:  # The next round tries again; the lease outlasts two rounds.

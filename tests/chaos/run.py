@@ -1,6 +1,7 @@
 """One fault from its start to its verdict."""
 
 import asyncio
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -27,7 +28,13 @@ class Report:
     @property
     def line(self) -> dict[str, Any]:
         """For the JSON line."""
-        head = {"fault": self.fault.id, "title": self.fault.title, "jobs": self.jobs, "seed": self.seed}
+        head = {
+            "fault": self.fault.id,
+            "title": self.fault.title,
+            "date": time.strftime("%Y-%m-%d"),
+            "jobs": self.jobs,
+            "seed": self.seed,
+        }
         tail = {"settings": self.fault.env, "simulated": self.fault.simulated, "notes": self.notes}
         return head | self.figures | {"broken": self.broken} | tail
 
@@ -80,6 +87,7 @@ def _figures(seen: Observed, seconds: float) -> dict[str, Any]:
         "job_p95": round(_p95([job.seconds for job in ended if job.ended_at]), 2),
         "health_p99_ms": round(1000 * p99([each.seconds for each in seen.rig.probes if each.seconds is not None])),
         "seconds": round(seconds),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
