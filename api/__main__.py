@@ -7,6 +7,9 @@ from api.settings import ApiSettings
 SHUTDOWN_SECONDS = 3
 """Without a limit uvicorn waits for open event streams, which may last as long as their jobs."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Above the 60 s for which proxies keep an idle connection: else they send a request into one that we just closed."""
+
 if __name__ == "__main__":
     settings = ApiSettings()
     uvicorn.run(
@@ -21,4 +24,5 @@ if __name__ == "__main__":
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )

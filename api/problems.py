@@ -1,6 +1,7 @@
 """Problem details (RFC 9457) for every refusal: the catalogue's code, the caller's language, no internal detail."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -159,6 +160,8 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+        if error.status_code == HTTPStatus.BAD_REQUEST:  # What FastAPI says of a body that nobody can read.
+            return problem_response(request, invalid("body", "It cannot be read as JSON"))
         code = HTTP_CODES.get(error.status_code, "request.invalid")
         return problem_response(request, Problem(code, headers=error.headers))
 

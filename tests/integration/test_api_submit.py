@@ -168,6 +168,7 @@ async def test_a_mistake_in_the_body_is_named(api: ApiServer, fields: dict[str, 
 async def test_a_body_that_is_no_json_object_is_refused(api: ApiServer, content: bytes) -> None:
     answer = await api.client.post(SCAN, content=content, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
+    assert answer.json()["errors"][0]["field"].partition(".")[0] == "body"
 
 
 async def test_a_refusal_repeats_neither_the_urls_query_nor_what_was_sent(api: ApiServer) -> None:
