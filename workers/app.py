@@ -19,8 +19,9 @@ from workers.forever import forever
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import WorkerBeat
-from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
+from workers.jobs.queue import RUN_JOB, JobQueue
 from workers.jobs.settings import JobsSettings
+from workers.jobs.transport import consumer_settings
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
@@ -36,7 +37,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
     """A Celery application whose tasks run on the asyncio pool, inside `lifespan`."""
 
     def __init__(self, settings: JobsSettings, pipeline_settings: PipelineSettings) -> None:
-        super().__init__("bunri", broker=settings.broker)
+        super().__init__("bunri")
         self.drain = settings.drain
         self._settings = settings
         self._pipeline_settings = pipeline_settings
@@ -88,12 +89,13 @@ def build_celery() -> BunriWorker:
     settings = JobsSettings()
     app = BunriWorker(settings, PipelineSettings())
     app.conf.update(
+        consumer_settings(settings, settings.queue),
         worker_pool="workers.pool:AsyncioPool",
+        worker_consumer="workers.consumer:Consumer",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_transport_options=broker_options(settings),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_default_queue=settings.queue,

@@ -18,7 +18,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.connection import connect, script, translated
+from workers.jobs.connection import connect, disconnect, script, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -92,7 +92,7 @@ class Ledger:
         return int(min(1.0, self._settings.redis_timeout / 2) * 1000)
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await disconnect(self.client)
 
     async def ping(self) -> None:
         with translated():
