@@ -17,6 +17,7 @@ from pipeline.settings import PipelineSettings
 from workers import broker
 from workers.forever import forever
 from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue
@@ -25,7 +26,7 @@ from workers.jobs.transport import consumer_settings
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
-from workers.sweep import EVERY, end_late, send_due, take_back
+from workers.sweep import EVERY, TakeBack, end_late, send_due
 
 BEAT_EVERY = 5.0
 EXPIRE_UPLOADS_EVERY = 300.0
@@ -61,13 +62,16 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             pipeline_version=pipeline.version,
             models=pipeline.models,
         )
+        leadership = Leadership(ledger, beat.worker)
+        taking_back = TakeBack(ledger, self._settings.lease)
         background = [
             asyncio.create_task(forever(name, every, work), name=name)
             for name, every, work in (
                 ("leases", leases.every, leases.renew_all),
-                ("end_late", EVERY, partial(end_late, ledger)),
-                ("take_back", EVERY, partial(take_back, ledger)),
-                ("send_due", EVERY, partial(send_due, ledger, queue)),
+                ("leadership", RENEW_EVERY, leadership.seek),
+                ("end_late", EVERY, leadership.led(partial(end_late, ledger))),
+                ("take_back", EVERY, leadership.led(taking_back.round)),
+                ("send_due", EVERY, leadership.led(partial(send_due, ledger, queue))),
                 ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )
@@ -78,7 +82,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         with suppress(LedgerUnavailable):
-            await ledger.depart(beat)
+            await asyncio.gather(ledger.depart(beat), leadership.resign())
         await queue.close()
         await pipeline.close()
         await ledger.close()

@@ -5,6 +5,7 @@ a bounded stream, and counters.
 """
 
 from typing import Any, Self, cast
+from uuid import uuid4
 
 import orjson
 from redis.asyncio import Redis
@@ -193,11 +194,15 @@ class Ledger:
         with translated():
             await self.client.zrem(WORKERS, beat.model_dump_json())
 
-    async def claim(self, job_id: str) -> Claim | None:
-        """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another."""
+    async def claim(self, job_id: str, claimant: str | None = None) -> Claim | None:
+        """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another.
+
+        `claimant` is a name for this one claim, under which it can be asked for again when the answer was lost.
+        """
         with translated():
             reply = await self._claim(
-                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, self._settings.lease]
+                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
+                args=[job_id, self._settings.lease, claimant or uuid4().hex],
             )
         if not reply:
             return None
@@ -220,8 +225,11 @@ class Ledger:
             seconds, micros = await self.client.time()
         return float(seconds) + float(micros) / 1e6
 
-    async def record(self, claim: Claim, *events: StageEvent) -> None:
-        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim."""
+    async def record(self, claim: Claim, *events: StageEvent, write: int = 0) -> None:
+        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim.
+
+        `write` numbers the writes of a claim from 1, so that one whose answer was lost can be sent again.
+        """
         fields: Fields = {}
         bodies = []
         for event in events:
@@ -235,7 +243,7 @@ class Ledger:
         with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
-                args=[claim.job_id, claim.token, self._settings.lease, *flat(fields), *bodies],
+                args=[claim.job_id, claim.token, self._settings.lease, write, *flat(fields), *bodies],
             )
         if not held:
             raise StaleClaim

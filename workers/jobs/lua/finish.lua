@@ -12,6 +12,7 @@ if token == '' then
 elseif not holds(job, token) then
   return 0
 end
+although_full()
 local time = now()
 local first_event = set_fields(job, 6)
 redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl)

@@ -17,6 +17,7 @@ if token == '' then
 elseif not holds(job, token) then
   return false
 end
+although_full()
 redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(ARGV[3]))
 set_fields(job, 6)
 redis.call('ZREM', leases, job_id)

@@ -2,6 +2,7 @@
 -- twice as long: a job may just be waiting in a long queue, and a second message does no more than cost time.
 -- KEYS: outbox
 -- ARGV: most jobs, seconds until the first repeat, prefix of job keys
+although_full()
 local time = now()
 local due = {}
 for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])) do
