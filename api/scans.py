@@ -19,6 +19,7 @@ from api.deps import (
     Wait,
     Wired,
     deadline,
+    in_time,
     is_fresh_asked,
     preferred_wait,
 )
@@ -87,7 +88,8 @@ async def submit(
         trace_id=request.state.trace_id,
         metadata=body.metadata,
     )
-    created, depth = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    taking = _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    created, depth = await in_time(taking, services.jobs.redis_timeout)
     headers = {"Location": job_path(created.job_id)}
     if wait := min(preferred_wait(prefer), services.settings.max_wait):
         finished = await services.feed.wait(created.job_id, wait)

@@ -16,6 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 from workers.jobs.location import sentinels
 from workers.jobs.settings import JobsSettings
 
+MOST_CONNECTIONS = 50
+"""Of one process. More do not make one loop faster, and a crowd of clients would open one each, all at once."""
+
 SERVER_TROUBLE = {
     "OOM": "Redis is full: its maxmemory is reached",
     "READONLY": "Redis is a read-only replica",
@@ -41,10 +44,12 @@ def connect(settings: JobsSettings) -> redis.Redis:
         **timeouts,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        "max_connections": 10_000,
     }
     if (watched := sentinels(url)) is None:
-        return redis.Redis.from_url(url, **options)
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=MOST_CONNECTIONS, timeout=2 * settings.redis_timeout, **options
+        )
+        return redis.Redis.from_pool(pool)
     options |= {"username": watched.username, "password": watched.password, "db": watched.db}
     asked = Sentinel(watched.hosts, sentinel_kwargs={**timeouts, "password": watched.sentinel_password})  # type: ignore[no-untyped-call]  # not annotated
     client: redis.Redis = asked.master_for(watched.master, **options)

@@ -19,7 +19,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.connection import connect, disconnect, script, translated
+from workers.jobs.connection import LedgerUnavailable, connect, disconnect, script, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -51,6 +51,8 @@ DEADLINES = "bunri:deadlines"  # job id → deadline
 FEED = "bunri:feed"  # stream of all events, trimmed
 COUNTS = "bunri:counts"  # finished jobs by fate
 WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
+
+PROBE = "bunri:probe"  # written to see whether anything can be; expires
 
 PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, WORKERS})
 
@@ -99,6 +101,15 @@ class Ledger:
         with translated():
             await self.client.ping()
 
+    async def check(self) -> None:
+        """Raises LedgerUnavailable, which says why, when Redis cannot keep jobs: away, full, read-only, forgetful."""
+        with translated():
+            await self.client.set(PROBE, 1, ex=60)
+            memory = await self.client.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if memory.get("maxmemory") and policy != "noeviction":
+            raise LedgerUnavailable(f"Redis may forget jobs: its maxmemory-policy is {policy}, not noeviction")
+
     # --- the api's side ---
 
     async def create(self, job: NewJob, *, idempotency_key: str | None = None, fingerprint: str = "") -> Created:
@@ -133,6 +144,11 @@ class Ledger:
                 pipe.zrank(QUEUED, job_id)
                 fields, rank = await pipe.execute()
         return job_of(job_id, fields, rank) if fields else None
+
+    async def is_gone(self, job_id: str) -> bool:
+        """Whether there is no such job any more: its time is over, or Redis has lost its data."""
+        with translated():
+            return not await self.client.exists(_job_key(job_id))
 
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
