@@ -1,28 +1,59 @@
 """`python -m api`: the API's own process, on `API_HOST` and `API_PORT`."""
 
-import uvicorn
+import socket
+from typing import Any
 
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
 from api.settings import ApiSettings
 
 SHUTDOWN_SECONDS = 3
-"""Without a limit uvicorn waits for open event streams, which may last as long as their jobs."""
+"""Without a limit uvicorn waits for every request that is not answered."""
 
 KEEP_ALIVE_SECONDS = 75
 """Above the 60 s for which proxies keep an idle connection: else they send a request into one that we just closed."""
 
-if __name__ == "__main__":
-    settings = ApiSettings()
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
+STUCK_CLIENT_MS = 30_000
+
+
+class Server(uvicorn.Server):
+    """Ends event streams and long polls before it waits for what is still being answered."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.services.feed.end_following()
+        await super().shutdown(sockets)
+
+
+def config(app: FastAPI, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         loop="uvloop",
         http="httptools",
         access_log=False,  # the middleware logs each request, without its query
         log_config=None,
         server_header=False,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        **options,
     )
+
+
+def listening_socket(served: uvicorn.Config) -> socket.socket:
+    """The kernel resets its connections when a client takes nothing for a while: uvicorn would wait for it for ever."""
+    listening = served.bind_socket()
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_CLIENT_MS)
+    return listening
+
+
+if __name__ == "__main__":
+    settings = ApiSettings()
+    app = create_app()
+    served = config(app, host=settings.host, port=settings.port, forwarded_allow_ips=settings.forwarded_allow_ips)
+    Server(served, app).run([listening_socket(served)])

@@ -1,8 +1,10 @@
 """What the routes work with, and the request headers that several of them read."""
 
+import asyncio
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
@@ -15,6 +17,7 @@ from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store
 from pipeline.texts import Texts, fingerprints, pipeline_version
+from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
@@ -23,6 +26,8 @@ from workers.jobs.settings import JobsSettings
 
 WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})", re.IGNORECASE)
 UNITS = {"s": 1, "m": 60}
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,15 @@ FreshAsked = Annotated[
 
 def is_fresh_asked(cache_control: str | None) -> bool:
     return "no-cache" in {part.strip().lower() for part in (cache_control or "").split(",")}
+
+
+async def in_time(work: Awaitable[Answer], seconds: float) -> Answer:
+    """Raises LedgerUnavailable when it takes longer: each of its steps may have had to wait a little."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise LedgerUnavailable("no answer in time") from error
 
 
 def origin_of(request: Request, services: Services) -> str:

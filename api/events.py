@@ -1,6 +1,7 @@
 """The live view of a job: server-sent events named by stage, resumable by Last-Event-ID."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, cast
@@ -20,6 +21,9 @@ from workers.jobs.model import Job, JobEvent
 from workers.jobs.view import error_of, result_of
 
 RECONNECT_MS = 2000
+
+SEND_SECONDS = 30.0
+"""A client that takes nothing for so long is no longer followed for; the kernel ends its connection (`__main__.py`)."""
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -79,10 +83,14 @@ class EventStream(Response):
                 log.error("stream.broke", exc_info=ends[0])
 
     async def _send_lines(self, send: Send) -> None:
-        async with aclosing(cast("Any", self._lines)) as lines:  # an async generator
-            async for line in lines:
-                await send({"type": "http.response.body", "body": line, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        try:
+            async with aclosing(cast("Any", self._lines)) as lines:  # an async generator
+                async for line in lines:
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.info("stream.cut", reason="the client takes nothing")
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -96,6 +104,9 @@ async def _lines(job: Job, after: int, services: Services) -> AsyncIterator[byte
         async with aclosing(cast("Any", services.feed.follow(job.job_id, after))) as following:
             async for event in following:
                 yield await _line(event, services)
+        if services.feed.is_closing:
+            # Spread, so that not all come at once to the API that is left.
+            yield b"retry: %d\n\n" % random.randint(0, RECONNECT_MS)  # noqa: S311 - no secret
     except LedgerUnavailable as error:
         # The client comes back with its last id, or polls.
         log.warning("stream.broke", job_id=job.job_id, error=str(error))

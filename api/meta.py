@@ -44,7 +44,7 @@ async def healthz() -> Response:
 async def readyz(services: Wired) -> Response:
     """Ready when broker and ledger answer, a worker lives, and all workers have this process's pipeline version."""
     ledger, broker, workers = await asyncio.gather(
-        _check(services.ledger.ping()), _check(services.queue.ping()), _check_workers(services)
+        _check(services.ledger.check()), _check(services.queue.ping()), _check_workers(services)
     )
     checks = {"ledger": ledger, "broker": broker, "workers": workers}
     ready = all(check.ok for check in checks.values())
@@ -91,7 +91,7 @@ async def _check(ping: Awaitable[None]) -> CheckView:
     except TimeoutError:
         return CheckView(ok=False, detail="no answer in time")
     except (LedgerUnavailable, QueueUnavailable) as error:
-        return CheckView(ok=False, detail=f"cannot be reached: {error}")
+        return CheckView(ok=False, detail=f"not usable: {error}")
     return CheckView(ok=True, detail="answers")
 
 

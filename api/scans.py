@@ -19,6 +19,7 @@ from api.deps import (
     Wait,
     Wired,
     deadline,
+    in_time,
     is_fresh_asked,
     preferred_wait,
 )
@@ -90,7 +91,8 @@ async def submit(
         callback_url=_callback(body, services),
         priority=body.priority,
     )
-    created, line = await _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    taking = _enqueue(job, services, key=idempotency_key, fingerprint=_fingerprint(body))
+    created, line = await in_time(taking, services.jobs.redis_timeout)
     headers["Location"] = job_path(created.job_id)
     if wait := min(preferred_wait(prefer), services.settings.max_wait):
         finished = await services.feed.wait(created.job_id, wait)

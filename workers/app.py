@@ -21,15 +21,17 @@ from workers.forever import forever
 from workers.gate import REFRESH_EVERY, SharedGate
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
+from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import Priority, WorkerBeat
-from workers.jobs.queue import RUN_JOB, JobQueue, broker_options
+from workers.jobs.model import WorkerBeat
+from workers.jobs.queue import RUN_JOB, JobQueue
 from workers.jobs.settings import JobsSettings
+from workers.jobs.transport import consumer_settings
 from workers.jobs.upstream import Upstream
 from workers.leases import Leases
 from workers.scan import Scanner
 from workers.settings import WorkerSettings
-from workers.sweep import EVERY, end_late, send_due, take_back
+from workers.sweep import EVERY, TakeBack, end_late, send_due
 from workers.webhook import WebhookSender
 
 BEAT_EVERY = 5.0
@@ -46,7 +48,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
     def __init__(
         self, settings: JobsSettings, pipeline_settings: PipelineSettings, worker_settings: WorkerSettings
     ) -> None:
-        super().__init__("bunri", broker=settings.broker)
+        super().__init__("bunri")
         self.drain = settings.drain
         self._settings = settings
         self._pipeline_settings = pipeline_settings
@@ -79,13 +81,16 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             models=pipeline.models,
             concurrency=concurrency,
         )
+        leadership = Leadership(ledger, beat.worker)
+        taking_back = TakeBack(ledger, self._settings.lease)
         background = [
             asyncio.create_task(forever(name, every, work), name=name)
             for name, every, work in (
                 ("leases", leases.every, leases.renew_all),
-                ("end_late", EVERY, partial(end_late, ledger)),
-                ("take_back", EVERY, partial(take_back, ledger)),
-                ("send_due", EVERY, partial(send_due, ledger, queue)),
+                ("leadership", RENEW_EVERY, leadership.seek),
+                ("end_late", EVERY, leadership.led(partial(end_late, ledger))),
+                ("take_back", EVERY, leadership.led(taking_back.round)),
+                ("send_due", EVERY, leadership.led(partial(send_due, ledger, queue))),
                 ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
                 ("gate", REFRESH_EVERY, gate.refresh),
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
@@ -101,7 +106,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         await asyncio.gather(*background, return_exceptions=True)
         await deliverer.close()
         with suppress(LedgerUnavailable):
-            await ledger.depart(beat)
+            await asyncio.gather(ledger.depart(beat), leadership.resign())
         await queue.close()
         await pipeline.close()
         await ledger.close()
@@ -118,19 +123,20 @@ def build_celery() -> BunriWorker:
     worker_settings = WorkerSettings()
     app = BunriWorker(settings, PipelineSettings(), worker_settings)
     app.conf.update(
+        consumer_settings(settings, *settings.queues),
         worker_pool="workers.pool:AsyncioPool",
+        worker_consumer="workers.consumer:Consumer",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_transport_options=broker_options(settings),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_default_queue=settings.queue,
         task_ignore_result=True,
         task_acks_late=True,
     )
-    app.select_queues([settings.queue_of(priority) for priority in Priority])
+    app.select_queues(settings.queues)
     broker.install()
     level = worker_settings.log_level
     setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)

@@ -3,6 +3,8 @@
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
 
 import structlog
 from celery.exceptions import Reject
@@ -21,6 +23,7 @@ from pipeline.model import ModelPaused
 from pipeline.run import Pipeline
 from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, Usage
 from workers import retry
+from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim, JobError
@@ -30,6 +33,9 @@ from workers.reuse import JobReuse
 
 FALLBACK_ERRORS = (ModelRateLimited, ModelUnavailable, ModelTimeout, ModelBadOutput, ModelAccount)
 """What another model may do better, once all attempts are used up."""
+
+CLAIM_PATIENCE = 10.0
+"""Seconds to wait for Redis with a message in hand; the ledger sends another."""
 
 log = structlog.get_logger()
 
@@ -52,8 +58,9 @@ class Scanner:
 
         Raises Reject when this process is asked to stop: the message goes back to the queue for another worker.
         """
+        claimed_until = asyncio.get_running_loop().time() + CLAIM_PATIENCE
         try:
-            claim = await self.ledger.claim(job_id)
+            claim = await insist(partial(self.ledger.claim, job_id, uuid4().hex), until=claimed_until)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
             return
@@ -74,16 +81,24 @@ class Scanner:
                 if held.is_lost:
                     log.info("job.stopped")
                     return
-                await self.ledger.release(claim)
-                log.info("job.released")
+                await self._release(claim)
                 raise Reject(requeue=True) from None
 
+    async def _release(self, claim: Claim) -> None:
+        try:
+            await self.ledger.release(claim)
+        except LedgerUnavailable as error:
+            log.warning("job.left_to_sweep", error=str(error))
+        else:
+            log.info("job.released")
+
     async def _work(self, claim: Claim) -> None:
+        ends_at = asyncio.get_running_loop().time() + claim.time_left
         run = _Run(
             claim=claim,
-            progress=_Progress(self.ledger, claim),
+            progress=_Progress(self.ledger, claim, ends_at),
             reuse=JobReuse(self.ledger, claim, self.result_cache_ttl),
-            ends_at=asyncio.get_running_loop().time() + claim.time_left,
+            ends_at=ends_at,
             chance=random.random(),  # noqa: S311 - jitter
         )
         try:
@@ -96,10 +111,10 @@ class Scanner:
             raise
         except Exception:
             log.exception("job.broke")
-            await self._fail(claim, Internal(), run.progress.stage)
+            await self._fail(run, Internal(), run.progress.stage)
         else:
             await run.reuse.share(result)
-            await self.ledger.complete(claim, result)
+            await insist(partial(self.ledger.complete, claim, result), until=ends_at)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
     async def _answer(self, run: "_Run") -> PipelineResult:
@@ -130,45 +145,49 @@ class Scanner:
     async def _park_or_fail(self, run: "_Run", pause: ModelPaused) -> None:
         match retry.wait_out(pause, time_left=run.time_left, chance=run.chance):
             case RetryIn(seconds):
-                await self.ledger.park(run.claim, delay=seconds)
+                await insist(partial(self.ledger.park, run.claim, delay=seconds), until=run.ends_at)
                 log.info("job.parked", model=pause.model, code=pause.cause.spec.code, seconds=seconds)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
                 stage = Stage.ANSWER if run.progress.done.observation else Stage.VISION
-                await self._fail(run.claim, pause.cause(str(pause)), stage)
+                await self._fail(run, pause.cause(str(pause)), stage)
 
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                await self.ledger.retry(run.claim, error.spec.code, delay=seconds, spent=error.spent or Usage())
+                spent = error.spent or Usage()
+                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=spent)
+                await insist(put_back, until=run.ends_at)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
-                await self._fail(run.claim, error, run.progress.stage)
+                await self._fail(run, error, run.progress.stage)
 
-    async def _fail(self, claim: Claim, error: PipelineError, stage: Stage) -> None:
+    async def _fail(self, run: "_Run", error: PipelineError, stage: Stage) -> None:
         spec = error.spec
-        await self.ledger.fail(
-            claim,
-            JobError(code=spec.code, retryable=spec.retryable, trace_id=claim.trace_id),
-            stage,
-            spent=error.spent,
-        )
+        why = JobError(code=spec.code, retryable=spec.retryable, trace_id=run.claim.trace_id)
+        await insist(partial(self.ledger.fail, run.claim, why, stage, spent=error.spent), until=run.ends_at)
         level = log.error if spec.alert else log.warning
         level("job.failed", code=spec.code, blame=spec.blame, stage=stage, detail=error.detail)
 
 
 class _Progress:
-    """The pipeline's `emit`: writes each step to the ledger, remembers the stage reached and what is done."""
+    """The pipeline's `emit`: writes each step to the ledger, remembers the stage reached and what is done.
 
-    def __init__(self, ledger: Ledger, claim: Claim) -> None:
+    A step waits for a Redis that is away, because it may hold what a model call was paid for.
+    """
+
+    def __init__(self, ledger: Ledger, claim: Claim, ends_at: float) -> None:
         self._ledger = ledger
         self._claim = claim
+        self._ends_at = ends_at
+        self._writes = 0
         self.stage = Stage.FETCH
         self.done = claim.checkpoints
 
     async def __call__(self, *events: StageEvent) -> None:
-        await self._ledger.record(self._claim, *events)
+        self._writes += 1
+        await insist(partial(self._ledger.record, self._claim, *events, write=self._writes), until=self._ends_at)
         self.stage = events[-1].stage
         for event in events:
             self.done = _with_checkpoint(self.done, event.checkpoint)

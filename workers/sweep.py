@@ -1,9 +1,11 @@
 """Periodic repair: sends what was recorded and not sent, takes back what a dead worker held, ends what is late.
 
-Runs in each worker process. Each step is safe to run twice and at once: the ledger's scripts hand a job to one caller.
+Runs in one worker process at a time. Each step is safe to run twice and at once: the ledger's scripts hand a job to
+one caller.
 """
 
 import asyncio
+from dataclasses import dataclass, field
 from itertools import starmap
 
 import structlog
@@ -22,9 +24,29 @@ async def end_late(ledger: Ledger) -> None:
         log.warning("job.deadline_passed", job_id=job_id)
 
 
-async def take_back(ledger: Ledger) -> None:
-    for job_id in await ledger.reclaim():
-        log.warning("job.reclaimed", job_id=job_id)
+@dataclass
+class TakeBack:
+    """Puts back the jobs of dead workers.
+
+    While Redis is silent nobody can renew a lease. So after a silence the living have their turn first: what they were
+    paid for in the meantime is not lost, and no job counts as one that took down its worker.
+    """
+
+    ledger: Ledger
+    lease: float
+    _answered_at: float = field(default=float("-inf"), init=False)
+    _goes_on_at: float = field(default=float("-inf"), init=False)
+
+    async def round(self) -> None:
+        await self.ledger.ping()
+        now = asyncio.get_running_loop().time()
+        if now - self._answered_at > max(self.lease / 3, 2 * EVERY):
+            self._goes_on_at = now + self.lease / 3 + EVERY
+        self._answered_at = now
+        if now < self._goes_on_at:
+            return
+        for job_id in await self.ledger.reclaim():
+            log.warning("job.reclaimed", job_id=job_id)
 
 
 async def send_due(ledger: Ledger, queue: JobQueue) -> None:

@@ -22,7 +22,6 @@ from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.queue import JobQueue
 from workers.reuse import JobReuse
-from workers.sweep import take_back
 
 SECRET = b"37.5665N 126.9780E"
 
@@ -166,7 +165,7 @@ async def test_a_job_that_waits_for_one_on_a_killed_worker_goes_on_itself(
         worker.kill()
 
         async def is_let_go() -> bool:
-            await take_back(ledger)
+            await ledger.reclaim()
             return waiting.done()
 
         await eventually(is_let_go)

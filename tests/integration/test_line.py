@@ -9,7 +9,7 @@ from workers.jobs.line import look, with_wait
 from workers.jobs.model import Claim, JobError, Priority
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
-from workers.sweep import send_due, take_back
+from workers.sweep import send_due
 
 INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
 
@@ -53,7 +53,7 @@ async def test_a_job_taken_from_a_dead_worker_keeps_its_place(ledger: Ledger) ->
     await claimed(ledger, first)
 
     async def is_back() -> bool:
-        await take_back(ledger)
+        await ledger.reclaim()
         return await position(ledger, first) == 1
 
     await eventually(is_back)

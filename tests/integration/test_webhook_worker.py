@@ -3,17 +3,18 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.types import JobInput
-from tests.integration.test_worker import working
 from tests.support.deliverer import attempted, closed, completed_job
 from tests.support.image_server import image_server, reply, silence
 from tests.support.jobs import new_job
 from tests.support.openai_server import openai_server
 from tests.support.receiver import SECRET, Receiver, receiver
 from tests.support.wait import eventually
+from tests.support.worker import working
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.ledger import DELIVERIES, OUTBOX, Ledger
 
@@ -40,8 +41,8 @@ async def test_a_photo_becomes_a_webhook_and_its_address_no_log_line(
     with image_server() as origin, openai_server() as model:
         url = origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
         hook.answers = [reply(500)]
-        more = {"WORKERS_WEBHOOK_SECRETS": SECRET, "WORKERS_WEBHOOK_SCHEDULE": "[0.1]"}
-        async with working(ledger, redis_url, model, **more):
+        signing: dict[str, Any] = {"WORKERS_WEBHOOK_SECRETS": SECRET, "WORKERS_WEBHOOK_SCHEDULE": "[0.1]"}
+        async with working(ledger, redis_url, model, **signing):
             job = new_job().model_copy(update={"input": JobInput(image_url=url), "callback_url": hook.url})
             await ledger.create(job)
             await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # Have it sent now.

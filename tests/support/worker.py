@@ -28,7 +28,7 @@ SLOTS = 8
 
 
 def start_worker(
-    redis_url: str, model: ImageServer, *, index: int = 1, concurrency: int = SLOTS, **more: str
+    redis_url: str, model: ImageServer, index: int = 1, concurrency: int = SLOTS, **more: str
 ) -> subprocess.Popen[bytes]:
     env = {
         "REDIS_URL": redis_url,
@@ -47,9 +47,7 @@ async def working(
     ledger: Ledger, redis_url: str, model: ImageServer, *, workers: int = 1, concurrency: int = SLOTS, **more: str
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
-    processes = [
-        start_worker(redis_url, model, index=index, concurrency=concurrency, **more) for index in range(workers)
-    ]
+    processes = [start_worker(redis_url, model, index, concurrency, **more) for index in range(workers)]
     try:
         await eventually(lambda: _have_beaten(ledger, processes), within=120)
         yield processes[0]
@@ -62,10 +60,10 @@ async def working(
 
 @contextmanager
 def worker_process(
-    redis_url: str, model: ImageServer, *, concurrency: int = SLOTS, **more: str
+    redis_url: str, model: ImageServer, *, concurrency: int, **more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """As `working`, for fixtures that outlive a test's loop: one worker, on a Redis without others."""
-    process = start_worker(redis_url, model, concurrency=concurrency, **more)
+    process = start_worker(redis_url, model, 1, concurrency, **more)
     with redis.Redis.from_url(redis_url) as client:
         try:
             wait_until(lambda: client.zcard(WORKERS) > 0, within=180)

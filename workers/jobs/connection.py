@@ -6,31 +6,61 @@ The ledger, and whatever else the fleet shares, builds on it.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.sentinel import Sentinel
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
+from workers.jobs.location import sentinels
 from workers.jobs.settings import JobsSettings
 
-SERVER_TROUBLE = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN")
-"""Error replies of a Redis that cannot serve now: full, read-only, its disk full, loading, failing over."""
+MOST_CONNECTIONS = 50
+"""Of one process. More do not make one loop faster, and a crowd of clients would open one each, all at once."""
+
+SERVER_TROUBLE = {
+    "OOM": "Redis is full: its maxmemory is reached",
+    "READONLY": "Redis is a read-only replica",
+    "MISCONF": "Redis cannot write its file to disk",
+    "LOADING": "Redis is still loading its data",
+    "MASTERDOWN": "Redis is a replica without its master",
+    "NOREPLICAS": "Redis has too few replicas to take a write",
+    "BUSY": "Redis is busy with a script",
+    "CLUSTERDOWN": "the Redis cluster is down",
+}
+"""Error replies of a Redis that cannot serve now, by their first word."""
 
 
 class LedgerUnavailable(Exception):
-    """Redis did not answer, or not in time. A write may or may not have happened."""
+    """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
 def connect(settings: JobsSettings) -> redis.Redis:
-    """One per process. Connects on first use."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        socket_keepalive=True,
-        health_check_interval=30,
-        max_connections=10_000,
-    )
+    """One per process. Connects on first use. Nothing is tried twice here: who calls knows what may be repeated."""
+    url = settings.redis_url.get_secret_value()
+    timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
+    options: dict[str, Any] = {
+        **timeouts,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+    }
+    if (watched := sentinels(url)) is None:
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=MOST_CONNECTIONS, timeout=2 * settings.redis_timeout, **options
+        )
+        return redis.Redis.from_pool(pool)
+    options |= {"username": watched.username, "password": watched.password, "db": watched.db}
+    asked = Sentinel(watched.hosts, sentinel_kwargs={**timeouts, "password": watched.sentinel_password})  # type: ignore[no-untyped-call]  # not annotated
+    client: redis.Redis = asked.master_for(watched.master, **options)
+    return client
+
+
+async def disconnect(client: redis.Redis) -> None:
+    """Close the client, and what asks the Sentinels for it."""
+    await client.aclose()
+    if (asked := getattr(client.connection_pool, "sentinel_manager", None)) is not None:
+        await asked.aclose()
 
 
 def script(client: redis.Redis, name: str) -> AsyncScript:
@@ -44,9 +74,17 @@ def translated() -> Iterator[None]:
     """Trouble of Redis as LedgerUnavailable. A mistake of ours, in a script or in a key's type, stays what it is."""
     try:
         yield
-    except ResponseError as error:
-        if not any(trouble in str(error) for trouble in SERVER_TROUBLE):
-            raise
-        raise LedgerUnavailable(str(error)[:100]) from error
     except (RedisError, OSError) as error:
-        raise LedgerUnavailable(type(error).__name__) from error
+        trouble = _trouble(error)
+        if trouble is None and isinstance(error, ResponseError):
+            raise
+        raise LedgerUnavailable(trouble or type(error).__name__) from error
+
+
+def _trouble(error: Exception) -> str | None:
+    """What the server says of itself. redis-py cuts off a word that it knows; Redis 6 hides it in a script's error."""
+    word = getattr(error, "status_code", None)
+    if word in SERVER_TROUBLE:
+        return SERVER_TROUBLE[word]
+    text = str(error)
+    return next((said for word, said in SERVER_TROUBLE.items() if text.startswith(word) or f"-{word} " in text), None)

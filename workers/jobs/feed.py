@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import structlog
 from redis.exceptions import RedisError
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 KEEPALIVE = 15.0
 RETRY_DELAY = 0.5
+INBOX = 32
+"""Most events that wait for a follower who is slow to take them."""
+
+Inbox: TypeAlias = "asyncio.Queue[JobEvent | None]"
 
 log = structlog.get_logger()
 
@@ -31,11 +35,17 @@ class Feed:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._followers: dict[str, set[asyncio.Queue[JobEvent | None]]] = defaultdict(set)
+        self._followers: dict[str, set[Inbox]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
+        self.is_closing = False
 
     async def start(self) -> None:
         self._reader = asyncio.create_task(self._read(), name="feed-reader")
+
+    def end_following(self) -> None:
+        """End every `follow` and `wait` now, unfinished: this process is about to stop."""
+        self.is_closing = True
+        self._wake_all()
 
     async def close(self) -> None:
         if self._reader is None:
@@ -48,8 +58,11 @@ class Feed:
         """Each event numbered above `after`, once and in order, up to and with `done`.
 
         None in between, after 15 s of silence or after trouble with the stream: a sign of life to pass on.
+        Ends early when the job is gone, or when this process stops.
         """
         with self._subscribed(job_id) as inbox:
+            if self.is_closing:
+                return
             pending = await self._ledger.events(job_id, after)
             while True:
                 for event in pending:
@@ -59,6 +72,8 @@ class Feed:
                     after = event.seq
                 pending = await self._next(job_id, after, inbox)
                 if not pending:
+                    if self.is_closing or await self._ledger.is_gone(job_id):
+                        return
                     yield None
 
     async def wait(self, job_id: str, timeout: float) -> Job | None:  # noqa: ASYNC109 - the contract's ?wait=N
@@ -72,7 +87,7 @@ class Feed:
                     pass
         return await self._ledger.get(job_id)
 
-    async def _next(self, job_id: str, after: int, inbox: asyncio.Queue[JobEvent | None]) -> list[JobEvent]:
+    async def _next(self, job_id: str, after: int, inbox: Inbox) -> list[JobEvent]:
         """Wait for the next events. Empty after a silence that even the list confirms."""
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEPALIVE):
@@ -80,11 +95,13 @@ class Feed:
                     pass
             if event is not None and event.seq == after + 1:
                 return [event]
+            if self.is_closing:
+                return []
         return await self._ledger.events(job_id, after)
 
     @contextmanager
-    def _subscribed(self, job_id: str) -> "Iterator[asyncio.Queue[JobEvent | None]]":
-        inbox: asyncio.Queue[JobEvent | None] = asyncio.Queue()
+    def _subscribed(self, job_id: str) -> "Iterator[Inbox]":
+        inbox: Inbox = asyncio.Queue(INBOX)
         self._followers[job_id].add(inbox)
         try:
             yield inbox
@@ -99,9 +116,10 @@ class Feed:
             try:
                 place = await self._read_on(place) if place else await self._end_of_stream()
             except (RedisError, OSError) as error:
+                # From its end then: a stream that was lost starts again, perhaps at an earlier time.
+                place = None
                 log.warning("feed.read_failed", error=type(error).__name__)
                 await asyncio.sleep(RETRY_DELAY)
-                self._wake_all()
 
     async def _end_of_stream(self) -> bytes:
         """Where the stream ends now. A "$" in each read would miss what comes between two reads."""
@@ -128,10 +146,19 @@ class Feed:
         if inboxes:
             event = JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
             for inbox in inboxes:
-                inbox.put_nowait(event)
+                _put(inbox, event)
 
     def _wake_all(self) -> None:
         """Make each follower look at its list: the stream may have lost something."""
         for inboxes in self._followers.values():
             for inbox in inboxes:
-                inbox.put_nowait(None)
+                _put(inbox, None)
+
+
+def _put(inbox: Inbox, event: JobEvent | None) -> None:
+    """What a slow follower has no room for it reads from the list."""
+    if inbox.full():
+        while not inbox.empty():
+            inbox.get_nowait()
+        event = None
+    inbox.put_nowait(event)

@@ -5,6 +5,7 @@ a bounded stream, and counters.
 """
 
 from typing import Any, Self, cast
+from uuid import uuid4
 
 import orjson
 from redis.asyncio import Redis
@@ -18,7 +19,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.connection import connect, script, translated
+from workers.jobs.connection import LedgerUnavailable, connect, disconnect, script, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -55,6 +56,8 @@ DELIVERIES = "bunri:deliveries"  # job id → when its webhook is due, or when i
 DELIVERY_COUNTS = "bunri:delivery_counts"  # attempts to deliver a webhook by outcome
 WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
 PACE = "bunri:pace"  # how long jobs have lately held their worker
+
+PROBE = "bunri:probe"  # written to see whether anything can be; expires
 
 PERMANENT_KEYS = frozenset(
     {QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS, PACE}
@@ -102,11 +105,20 @@ class Ledger:
         return int(min(1.0, self._settings.redis_timeout / 2) * 1000)
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await disconnect(self.client)
 
     async def ping(self) -> None:
         with translated():
             await self.client.ping()
+
+    async def check(self) -> None:
+        """Raises LedgerUnavailable, which says why, when Redis cannot keep jobs: away, full, read-only, forgetful."""
+        with translated():
+            await self.client.set(PROBE, 1, ex=60)
+            memory = await self.client.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if memory.get("maxmemory") and policy != "noeviction":
+            raise LedgerUnavailable(f"Redis may forget jobs: its maxmemory-policy is {policy}, not noeviction")
 
     # --- the api's side ---
 
@@ -143,6 +155,11 @@ class Ledger:
                 pipe.zrank(QUEUED, job_id)
                 fields, rank = await pipe.execute()
         return job_of(job_id, fields, rank) if fields else None
+
+    async def is_gone(self, job_id: str) -> bool:
+        """Whether there is no such job any more: its time is over, or Redis has lost its data."""
+        with translated():
+            return not await self.client.exists(_job_key(job_id))
 
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
@@ -204,11 +221,15 @@ class Ledger:
         with translated():
             await self.client.zrem(WORKERS, beat.model_dump_json())
 
-    async def claim(self, job_id: str) -> Claim | None:
-        """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another."""
+    async def claim(self, job_id: str, claimant: str | None = None) -> Claim | None:
+        """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another.
+
+        `claimant` is a name for this one claim, under which it can be asked for again when the answer was lost.
+        """
         with translated():
             reply = await self._claim(
-                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX], args=[job_id, self._settings.lease]
+                keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
+                args=[job_id, self._settings.lease, claimant or uuid4().hex],
             )
         if not reply:
             return None
@@ -231,8 +252,11 @@ class Ledger:
             seconds, micros = await self.client.time()
         return float(seconds) + float(micros) / 1e6
 
-    async def record(self, claim: Claim, *events: StageEvent) -> None:
-        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim."""
+    async def record(self, claim: Claim, *events: StageEvent, write: int = 0) -> None:
+        """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim.
+
+        `write` numbers the writes of a claim from 1, so that one whose answer was lost can be sent again.
+        """
         fields: Fields = {}
         bodies = []
         for event in events:
@@ -246,7 +270,7 @@ class Ledger:
         with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
-                args=[claim.job_id, claim.token, self._settings.lease, *flat(fields), *bodies],
+                args=[claim.job_id, claim.token, self._settings.lease, write, *flat(fields), *bodies],
             )
         if not held:
             raise StaleClaim

@@ -15,6 +15,7 @@ from celery import Celery
 
 from workers.jobs.model import Priority
 from workers.jobs.settings import JobsSettings
+from workers.jobs.transport import dead_letter_queue, is_rabbitmq, publisher_settings
 
 RUN_JOB = "bunri.run_job"
 LARGEST_BATCH = 200
@@ -47,31 +48,14 @@ def job_born_at(job_id: str) -> float | None:
     return (uuid.int >> 80) / 1000 if uuid.version == version_of_ours and str(uuid) == job_id else None
 
 
-def broker_options(settings: JobsSettings) -> dict[str, Any]:
-    """Options of kombu's Redis transport, which has no timeouts unless told (facts.md, Celery 9).
-
-    The visibility timeout exceeds every deadline, so kombu never hands out a job that runs: bringing back the jobs of
-    a dead worker is the ledger's business (leases and sweep).
-    """
-    if not settings.broker.startswith(("redis://", "rediss://", "unix://")):
-        return {}
-    return {
-        "visibility_timeout": settings.max_deadline + 60,
-        "socket_timeout": 10.0,
-        "socket_connect_timeout": settings.redis_timeout,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-    }
-
-
 class JobQueue:
     """One per process. Messages that arrive while one batch is on its way go out together in the next."""
 
     def __init__(self, settings: JobsSettings) -> None:
         self._settings = settings
-        self._app = Celery("bunri", broker=settings.broker, set_as_current=False)
+        self._app = Celery("bunri", set_as_current=False)
         self._app.conf.update(
-            broker_transport_options=broker_options(settings) | {"socket_timeout": settings.redis_timeout},
+            publisher_settings(settings, *settings.queues),
             task_default_queue=settings.queue,
             task_ignore_result=True,
         )
@@ -120,21 +104,55 @@ class JobQueue:
         while (first := self._waiting.get()) is not None:
             batch = self._batch_from(first)
             try:
-                producer = producer or self._app.amqp.Producer(self._app.connection_for_write())
-                with producer.batch():
-                    for job_id, lane, _ in batch:
-                        self._app.send_task(
-                            RUN_JOB, (job_id,), task_id=job_id, queue=lane, producer=producer, retry=False
-                        )
+                producer = self._publish(batch, producer)
             except Exception as error:  # noqa: BLE001 - whatever the transport raises, the caller must hear of it
-                _settle(batch, QueueUnavailable(type(error).__name__))
-                with suppress(Exception):
-                    producer.connection.release()
                 producer = None
+                _settle(batch, QueueUnavailable(type(error).__name__))
             else:
                 _settle(batch, None)
+        _close(producer)
+
+    def _publish(self, batch: list[Message], producer: Any) -> Any:
+        """Returns the producer to use next. RabbitMQ's may have lost its connection since its last use: then once more.
+
+        Never after silence: the messages may be in the queue. (kombu looks at a connection to Redis before it uses it.)
+        """
         if producer is not None:
-            producer.connection.release()
+            try:
+                self._send(batch, producer)
+            except Exception as error:
+                _close(producer)
+                if isinstance(error, TimeoutError) or not is_rabbitmq(self._settings):
+                    raise
+            else:
+                return producer
+        producer = self._producer()
+        try:
+            self._send(batch, producer)
+        except BaseException:
+            _close(producer)
+            raise
+        return producer
+
+    def _send(self, batch: list[Message], producer: Any) -> None:
+        with producer.batch():
+            for job_id, lane, _ in batch:
+                self._app.send_task(
+                    RUN_JOB,
+                    (job_id,),
+                    task_id=job_id,
+                    queue=lane,
+                    producer=producer,
+                    retry=False,
+                    confirm_timeout=self._settings.redis_timeout,
+                )
+
+    def _producer(self) -> Any:
+        producer = self._app.amqp.Producer(self._app.connection_for_write())
+        if is_rabbitmq(self._settings):
+            for lane in self._settings.queues:
+                dead_letter_queue(lane)(producer.channel).declare()
+        return producer
 
     def _batch_from(self, first: Message) -> list[Message]:
         batch = [first]
@@ -146,6 +164,12 @@ class JobQueue:
                     break
                 batch.append(item)
         return batch
+
+
+def _close(producer: Any) -> None:
+    if producer is not None:
+        with suppress(Exception):
+            producer.connection.release()
 
 
 def _settle(batch: list[Message], error: Exception | None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Self, assert_never
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workers.jobs.location import is_redis, sentinels
 from workers.jobs.model import Priority
 
 WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")
@@ -32,10 +33,15 @@ class JobsSettings(BaseSettings):
     )
 
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), validation_alias="REDIS_URL", description="Ledger and event feed."
+        SecretStr("redis://127.0.0.1:6379/0"),
+        validation_alias="REDIS_URL",
+        description="Ledger and event feed: `redis://`, `rediss://…?ssl_ca_certs=FILE` or "
+        "`sentinel://:password@host:26379,other:26379/master/0`.",
     )
     broker_url: SecretStr | None = Field(
-        None, validation_alias="BROKER_URL", description="Celery's broker; REDIS_URL when not set."
+        None,
+        validation_alias="BROKER_URL",
+        description="Celery's broker; REDIS_URL when not set. The same forms, or `amqp://` for RabbitMQ.",
     )
     result_ttl: int = Field(
         86_400, ge=1, validation_alias="RESULT_TTL", description="How long a finished job can be read."
@@ -51,7 +57,7 @@ class JobsSettings(BaseSettings):
     lease: float = Field(15.0, ge=1, description="How long a worker holds a job without renewing its claim.")
     max_attempts: int = Field(3, ge=1, description="A job that took down its worker this often has failed.")
     drain: float = Field(5.0, ge=0, description="On SIGTERM, seconds for jobs in flight before they go back.")
-    redis_timeout: float = Field(3.0, gt=0, description="Limit for one command to Redis.")
+    redis_timeout: float = Field(2.5, gt=0, description="Limit for one command to Redis, and for one message.")
     queue: str = Field("bunri.jobs", description="Name of the Celery queue; bulk jobs go to this name with `.bulk`.")
     webhook_secrets: SecretStr | None = Field(
         None,
@@ -67,8 +73,16 @@ class JobsSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("not a redis://, rediss:// or unix:// URL")
+        if not is_redis(value.get_secret_value()):
+            raise ValueError("not a redis://, rediss://, unix:// or sentinel:// URL")
+        sentinels(value.get_secret_value())
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            sentinels(value.get_secret_value())
         return value
 
     @field_validator("webhook_secrets")
@@ -93,6 +107,11 @@ class JobsSettings(BaseSettings):
                 return f"{self.queue}.bulk"
             case _:
                 assert_never(priority)
+
+    @property
+    def queues(self) -> list[str]:
+        """Of all lanes."""
+        return [self.queue_of(priority) for priority in Priority]
 
     @property
     def broker(self) -> str:

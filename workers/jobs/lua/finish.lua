@@ -11,7 +11,9 @@ if token == '' then
   end
 elseif not holds(job, token) then
   return 0
-else
+end
+although_full()
+if token ~= '' then
   note_pace(job)
 end
 local time = now()

@@ -15,6 +15,12 @@ local function now()
   return tonumber(time[1]) + tonumber(time[2]) / 1e6
 end
 
+-- A full Redis (maxmemory, noeviction) refuses a script whose first write might make it grow, and lets go on whatever began
+-- with another. Jobs that were taken must come to their end, so their scripts begin with this, which writes nothing.
+local function although_full()
+  redis.call('DEL', 'bunri:nothing')
+end
+
 -- Appends one event to the job's list and tells the feed. The event's number is its place in the list, and
 -- is spliced into the JSON text here, because only this script knows it.
 local function append(job_id, events, feed, body)

@@ -16,7 +16,9 @@ if token == '' then
   end
 elseif not holds(job, token) then
   return false
-else
+end
+although_full()
+if token ~= '' then
   note_pace(job)
 end
 redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(ARGV[3]))

@@ -10,6 +10,7 @@ local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] and redis.call('HGET', KEYS[2] .. holder, 'status') == 'running' then
   return { 'held', holder }
 end
+although_full()
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return { 'yours' }

@@ -3,6 +3,7 @@
 -- KEYS: outbox
 -- ARGV: most jobs, seconds until the first repeat, prefix of job keys
 -- Returns for each its id and its priority ('' when the record has none).
+although_full()
 local time = now()
 local due = {}
 for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])) do
