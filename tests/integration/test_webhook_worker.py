@@ -3,12 +3,12 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.types import JobInput
-from tests.support.deliverer import attempted, closed, completed_job
+from tests.support.deliverer import closed, completed_job, delivering
 from tests.support.image_server import image_server, reply, silence
 from tests.support.jobs import new_job
 from tests.support.openai_server import openai_server
@@ -16,7 +16,7 @@ from tests.support.receiver import SECRET, Receiver, receiver
 from tests.support.wait import eventually
 from tests.support.worker import working
 from workers.jobs.deliveries import Deliveries
-from workers.jobs.ledger import DELIVERIES, OUTBOX, Ledger
+from workers.jobs.ledger import DELIVERIES, OUTBOX, WORKERS, Ledger
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ async def test_an_attempt_whose_worker_goes_in_the_middle_is_repeated_by_another
             await eventually(lambda: _has_messages(hook, 1))
             first.send_signal(how)
             first.wait(timeout=30)
-        if how is signal.SIGKILL:  # Nobody handed it back: its lease has to run out, which it does here at once.
-            await ledger.client.zadd(DELIVERIES, {job_id: 1.0}, xx=True)
-        async with working(ledger, redis_url, model, WORKERS_WEBHOOK_SECRETS=SECRET):
-            delivery = await closed(deliveries, job_id)
+    if how is signal.SIGKILL:  # Nobody handed it back: its lease has to run out, which it does here at once.
+        await ledger.client.zadd(DELIVERIES, {job_id: 1.0}, xx=True)
+    async with delivering(ledger):
+        delivery = await closed(deliveries, job_id)
     assert [(attempt.error, attempt.outcome) for attempt in delivery.attempts] == [
         ("interrupted", "retry"),
         (None, "delivered"),
@@ -84,11 +84,22 @@ async def test_a_worker_without_a_secret_leaves_deliveries_to_those_that_have_on
     job_id = await completed_job(ledger, hook.url)
     with openai_server() as model:
         async with working(ledger, redis_url, model):
+            born_at = await _last_beat(ledger)
+            await eventually(lambda: _has_beaten_since(ledger, born_at))  # Many rounds later.
             assert await deliveries.due() == 1
-        assert hook.requests == []
-        async with working(ledger, redis_url, model, WORKERS_WEBHOOK_SECRETS=SECRET):
-            await attempted(deliveries, job_id)
+    assert hook.requests == []
+    async with delivering(ledger):
+        await closed(deliveries, job_id)
     assert len(hook.messages) == 1
+
+
+async def _last_beat(ledger: Ledger) -> float:
+    [(_, beaten_at)] = await cast("Any", ledger.client.zrange(WORKERS, 0, -1, withscores=True))
+    return float(beaten_at)
+
+
+async def _has_beaten_since(ledger: Ledger, then: float) -> bool:
+    return await _last_beat(ledger) > then
 
 
 async def _has_messages(hook: Receiver, count: int) -> bool:
