@@ -21,6 +21,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.storage import open_store
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Lookout
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
@@ -70,9 +71,10 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
-        admission = Admission(settings, ledger, metrics)
+        lookout = Lookout(ledger)
+        admission = Admission(settings, ledger, lookout, metrics)
         app.state.services = Services(
-            settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store, admission
+            settings, jobs, pipeline, knowledge, guard, metrics, ledger, feed, queue, store, lookout, admission
         )
         log.info("api.started", pipeline_version=knowledge.version)
         yield

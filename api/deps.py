@@ -17,6 +17,7 @@ from pipeline.storage import Store
 from pipeline.texts import Texts, fingerprints, pipeline_version
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Lookout
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
@@ -56,6 +57,7 @@ class Services:
     feed: Feed
     queue: JobQueue
     store: Store
+    lookout: Lookout
     admission: Admission
 
     async def models(self) -> tuple[str, ...]:

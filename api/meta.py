@@ -55,7 +55,8 @@ async def readyz(services: Wired) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: Wired) -> Response:
     """For Prometheus."""
-    return Response(await services.metrics.render(services.ledger), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    text = await services.metrics.render(services.ledger, services.lookout)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @router.get(f"{API}/errors", responses={200: ok(list[CatalogueEntryView], "Every code there is")})

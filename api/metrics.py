@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger
-from workers.jobs.line import Line, look
+from workers.jobs.line import Line, Lookout
 from workers.jobs.model import Priority
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -41,17 +41,17 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    async def render(self, ledger: Ledger) -> bytes:
+    async def render(self, ledger: Ledger, lookout: Lookout) -> bytes:
         """The text format. While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0."""
         shared = CollectorRegistry()
-        shared.register(await _read(ledger))
+        shared.register(await _read(ledger, lookout))
         return generate_latest(self._registry) + generate_latest(shared)
 
 
-async def _read(ledger: Ledger) -> Collector:
+async def _read(ledger: Ledger, lookout: Lookout) -> Collector:
     try:
         counts = await ledger.counts()
-        line = await look(ledger)
+        line = await lookout.look()
         gauges = {
             "bunri_ledger_up": 1,
             "bunri_jobs_running": line.running,

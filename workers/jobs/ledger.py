@@ -45,7 +45,7 @@ from workers.jobs.record import (
 )
 from workers.jobs.settings import JobsSettings
 
-QUEUED = "bunri:queued"  # job id → created at, and for bulk jobs BULK_BEHIND later
+QUEUED = "bunri:queued"  # job id → created at; for bulk jobs so much more that they stand behind all others
 OUTBOX = "bunri:outbox"  # job id → when the sweep sends its message (again), unless a worker has claimed it by then
 LEASES = "bunri:leases"  # job id → lease runs out at
 DEADLINES = "bunri:deadlines"  # job id → deadline
@@ -55,9 +55,6 @@ WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat
 PACE = "bunri:pace"  # how long jobs have lately held their worker
 
 PERMANENT_KEYS = frozenset({QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, WORKERS, PACE})
-
-BULK_BEHIND = 1e10
-"""Seconds that bulk jobs stand behind interactive ones; the scripts' prelude has it, too."""
 
 SEND_AGAIN = 15.0
 """Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.
