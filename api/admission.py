@@ -10,7 +10,7 @@ from api.metrics import Metrics
 from api.problems import RETRY_AFTER, Problem
 from api.settings import ApiSettings
 from workers.jobs.ledger import Ledger
-from workers.jobs.line import Line, look
+from workers.jobs.line import Line, Lookout
 from workers.jobs.model import NewJob
 from workers.jobs.rate import Allowance, RateLimit
 
@@ -28,9 +28,10 @@ class Reason(StrEnum):
 class Admission:
     """One per application."""
 
-    def __init__(self, settings: ApiSettings, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(self, settings: ApiSettings, ledger: Ledger, lookout: Lookout, metrics: Metrics) -> None:
         self._max_queued = settings.max_queued
         self._ledger = ledger
+        self._lookout = lookout
         self._metrics = metrics
         self._rate: RateLimit | None = None
         if settings.rate_limit:
@@ -55,7 +56,7 @@ class Admission:
 
         Raises Problem `queue.saturated`. Looking and joining are two steps: jobs between them may be too many.
         """
-        line = await look(self._ledger)
+        line = await self._lookout.look()
         refusal = self._refusal(line, job)
         if refusal is None or (idempotency_key and await self._ledger.knows(idempotency_key)):
             return line

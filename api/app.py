@@ -22,6 +22,7 @@ from pipeline.storage import open_store
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Lookout
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
@@ -71,6 +72,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
+        lookout = Lookout(ledger)
         app.state.services = Services(
             settings,
             jobs,
@@ -83,7 +85,8 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             feed,
             queue,
             store,
-            Admission(settings, ledger, metrics),
+            lookout,
+            Admission(settings, ledger, lookout, metrics),
         )
         log.info("api.started", pipeline_version=knowledge.version)
         yield

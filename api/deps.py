@@ -21,6 +21,7 @@ from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
+from workers.jobs.line import Lookout
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
@@ -63,6 +64,7 @@ class Services:
     feed: Feed
     queue: JobQueue
     store: Store
+    lookout: Lookout
     admission: Admission
 
     async def models(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ async def readyz(services: Wired) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: Wired) -> Response:
     """For Prometheus."""
-    figures = await services.metrics.render(services.ledger, services.deliveries)
+    figures = await services.metrics.render(services.ledger, services.lookout, services.deliveries)
     return Response(figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries, Outcome
 from workers.jobs.ledger import Ledger
-from workers.jobs.line import Line, look
+from workers.jobs.line import Line, Lookout
 from workers.jobs.model import Priority
 from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
 
@@ -43,18 +43,18 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    async def render(self, ledger: Ledger, deliveries: Deliveries) -> bytes:
+    async def render(self, ledger: Ledger, lookout: Lookout, deliveries: Deliveries) -> bytes:
         """The text format. While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0."""
         shared = CollectorRegistry()
-        shared.register(await _read(ledger, deliveries))
+        shared.register(await _read(ledger, lookout, deliveries))
         return generate_latest(self._registry) + generate_latest(shared)
 
 
-async def _read(ledger: Ledger, deliveries: Deliveries) -> "_Shared":
+async def _read(ledger: Ledger, lookout: Lookout, deliveries: Deliveries) -> "_Shared":
     try:
         found = [
             *_of_jobs(await ledger.counts()),
-            *_of_line(await look(ledger)),
+            *_of_line(await lookout.look()),
             *_of_deliveries(await deliveries.counts()),
             *_of_models(await Upstream(ledger).figures()),
             _now("bunri_ledger_up", 1),

@@ -39,7 +39,7 @@ from api.schemas import (
 from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 from pipeline.types import JobInput, Locale
 from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.line import Line, with_wait
+from workers.jobs.line import Line
 from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob, Priority
 from workers.jobs.queue import job_born_at, new_job_id
 from workers.jobs.view import JobView
@@ -154,7 +154,7 @@ async def task(job_id: str, services: Wired, wait: Wait = 0) -> Response:
 @router.get("/{job_id}", responses={200: ok(JobView, "The job"), **problems(404, 410, 422, 503)})
 async def show(job_id: str, services: Wired, wait: Wait = 0) -> Response:
     """The whole job; with `wait`, when it has ended or the wait is over."""
-    job = await with_wait(await find_job(job_id, services, wait), services.ledger)
+    job = await services.lookout.with_wait(await find_job(job_id, services, wait))
     return json_response(JobView.of(job, services.knowledge.texts))
 
 
@@ -228,7 +228,7 @@ async def _submitted(created: Created, priority: Priority, line: Line, services:
             estimated_wait=line.wait(priority, ahead),
             pipeline_version=services.knowledge.version,
         )
-    job = await with_wait(await find_job(created.job_id, services), services.ledger)
+    job = await services.lookout.with_wait(await find_job(created.job_id, services))
     return SubmittedView.of(
         job.job_id,
         status=job.status,

@@ -20,7 +20,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.storage import LinkExpired, LocalStore
 from pipeline.types import Answer, Classification, Locale, Observation, PipelineResult, RuleMatch, Stage
 from tests.support.api_server import ApiServer, first_claim, running_api
-from tests.support.jobs import completed, result, started
+from tests.support.jobs import completed, new_job, result, started
 from workers.jobs.model import Claim, JobError, JobStatus
 from workers.jobs.settings import JobsSettings
 
@@ -243,6 +243,15 @@ async def test_a_degraded_result_says_so(api: ApiServer, visit: Visit) -> None:
     await run_to_end(api, claim, spoken("와인병", degraded=True))
     await expect(visit.page.locator("#degraded-note")).to_be_visible()
     await expect(visit.page.locator("#local-note")).to_be_hidden()
+
+
+async def test_a_waiting_scan_shows_how_many_are_ahead_as_they_become_fewer(api: ApiServer, visit: Visit) -> None:
+    ledger = api.services.ledger
+    ahead = [(await ledger.create(new_job())).job_id for _ in range(7)]
+    await visit.submit()
+    await expect(visit.page.locator("#status")).to_contain_text("7")
+    assert await ledger.claim(ahead[0])
+    await expect(visit.page.locator("#status")).to_contain_text("6")
 
 
 async def test_the_question_reaches_the_job(api: ApiServer, visit: Visit) -> None:

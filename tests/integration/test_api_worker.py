@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 from tests.support.worker import Gate, worker_process
 from workers.jobs.ledger import Ledger
-from workers.jobs.line import look
+from workers.jobs.line import Lookout
 from workers.jobs.settings import JobsSettings
 
 SCAN = "/api/v1/scan"
@@ -106,7 +106,7 @@ async def test_a_cancel_during_a_model_call_makes_no_further_call_and_frees_the_
     gate.open()
     assert [purpose_of(request) for request in model.requests] == ["vision", "vision", "answer"]
     assert (await ended(api, job_id))["status"] == "cancelled"
-    assert (await look(ledger)).running == 0
+    assert (await Lookout(ledger).look()).running == 0
 
 
 async def test_a_cancel_before_the_job_is_claimed_costs_nothing(

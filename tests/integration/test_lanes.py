@@ -13,7 +13,7 @@ from tests.support.wait import eventually
 from tests.support.worker import Gate, worker_process
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import OUTBOX, Ledger
-from workers.jobs.line import look
+from workers.jobs.line import Lookout
 from workers.jobs.model import Priority
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
@@ -58,12 +58,12 @@ async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
         ids += [await submit(ledger, queue, photo, BULK) for _ in range(5)]
         ids += [await submit(ledger, queue, photo, INTERACTIVE) for _ in range(20)]
         await ledger.client.delete(OUTBOX)  # A second message would take a turn, too.
-        line = await look(ledger)
+        line = await Lookout(ledger).look()
         assert (line.interactive, line.bulk, line.running, line.slots) == (20, 5, 1, 1)
         gate.open()
         jobs = [await feed.wait(job_id, 60) for job_id in ids]
         assert [job and job.status for job in jobs] == ["completed"] * 26
-        assert (await look(ledger)).turn
+        assert (await Lookout(ledger).look()).turn
     claimed = [job.priority for job in sorted((job for job in jobs if job), key=lambda job: job.started_at or 0)]
     assert claimed == [BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 6, *[BULK] * 3]
 

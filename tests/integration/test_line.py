@@ -5,7 +5,7 @@ import pytest
 from tests.support.jobs import beat, new_job, result
 from tests.support.wait import eventually
 from workers.jobs.ledger import OUTBOX, PACE, Ledger
-from workers.jobs.line import look, with_wait
+from workers.jobs.line import Lookout
 from workers.jobs.model import Claim, JobError, Priority
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
@@ -82,7 +82,7 @@ async def test_the_line_tells_who_waits_who_runs_and_how_many_slots_there_are(le
     await claimed(ledger, await made(ledger))
     await ledger.beat(beat(concurrency=8))
     await ledger.beat(beat(concurrency=3, worker="host:2"))
-    line = await look(ledger)
+    line = await Lookout(ledger).look()
     assert (line.interactive, line.bulk, line.running, line.slots, line.turn) == (2, 2, 1, 11, None)
 
 
@@ -91,7 +91,7 @@ async def test_a_beat_that_is_old_or_of_an_older_version_adds_no_slots(ledger: L
     await ledger.client.zadd(
         "bunri:workers", {b'{"worker": "host:2", "pipeline_version": "v", "models": []}': await ledger.now()}
     )
-    assert (await look(ledger)).slots == 0
+    assert (await Lookout(ledger).look()).slots == 0
     assert len(await ledger.workers()) == 1
 
 
@@ -104,7 +104,7 @@ async def test_the_pace_is_how_long_jobs_held_their_worker_however_they_left_it(
     await ledger.complete(claims[0], result())
     await ledger.fail(claims[1], failure)
     await ledger.release(claims[2])
-    line = await look(ledger)
+    line = await Lookout(ledger).look()
     assert line.turn == pytest.approx(2, abs=0.5)
     assert line.interactive_rate == pytest.approx(2 / 30, abs=0.01)
 
@@ -121,13 +121,13 @@ async def test_the_pace_forgets(ledger: Ledger) -> None:
     """A job that took ten minutes, five minutes ago, weighs nothing beside one of now."""
     now = await ledger.now()
     await ledger.client.hset(PACE, mapping={"at": str(now - 300), "seconds": "600", "turns": "1", "interactive": "1"})
-    line = await look(ledger)
+    line = await Lookout(ledger).look()
     assert line.turn == 600
     assert line.interactive_rate < 0.001
     claim = await claimed(ledger, await made(ledger))
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "claimed_at", str(now - 1))
     await ledger.complete(claim, result())
-    assert (await look(ledger)).turn == pytest.approx(1, abs=0.9)
+    assert (await Lookout(ledger).look()).turn == pytest.approx(1, abs=0.9)
 
 
 async def test_a_waiting_job_shows_its_wait_and_no_other_does(ledger: Ledger) -> None:
@@ -141,5 +141,5 @@ async def test_a_waiting_job_shows_its_wait_and_no_other_does(ledger: Ledger) ->
     for job_id in job_ids:
         job = await ledger.get(job_id)
         assert job is not None
-        waits.append((await with_wait(job, ledger)).estimated_wait)
+        waits.append((await Lookout(ledger).with_wait(job)).estimated_wait)
     assert waits == [None, pytest.approx(2, abs=0.5), pytest.approx(4, abs=1)]

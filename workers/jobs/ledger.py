@@ -46,7 +46,7 @@ from workers.jobs.record import (
 )
 from workers.jobs.settings import JobsSettings
 
-QUEUED = "bunri:queued"  # job id → created at, and for bulk jobs BULK_BEHIND later
+QUEUED = "bunri:queued"  # job id → created at; for bulk jobs so much more that they stand behind all others
 OUTBOX = "bunri:outbox"  # job id → when the sweep sends its message (again), unless a worker has claimed it by then
 LEASES = "bunri:leases"  # job id → lease runs out at
 DEADLINES = "bunri:deadlines"  # job id → deadline
@@ -62,9 +62,6 @@ PROBE = "bunri:probe"  # written to see whether anything can be; expires
 PERMANENT_KEYS = frozenset(
     {QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS, PACE}
 )
-
-BULK_BEHIND = 1e10
-"""Seconds that bulk jobs stand behind interactive ones; the scripts' prelude has it, too."""
 
 SEND_AGAIN = 15.0
 """Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.

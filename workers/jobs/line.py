@@ -1,18 +1,14 @@
 """The line of waiting jobs: how many stand ahead of one, and how long that takes at the pace of the fleet."""
 
 from dataclasses import dataclass
-from math import exp
 from typing import assert_never
 
-from workers.jobs.connection import translated
-from workers.jobs.ledger import BULK_BEHIND, LEASES, PACE, QUEUED, WORKERS, Ledger
-from workers.jobs.model import Job, JobStatus, Priority, WorkerBeat
+from workers.jobs.connection import script, translated
+from workers.jobs.ledger import LEASES, QUEUED, WORKERS, Ledger
+from workers.jobs.model import Job, JobStatus, Priority
 
 BULK_TURN = 8
 """While both lanes have jobs, one turn in so many is a bulk job's (`workers/broker.py`)."""
-
-MEMORY = 30.0
-"""Seconds after which what the fleet did counts for a third; the scripts' prelude has it, too."""
 
 BEAT_LASTS = 15.0
 """Seconds after its last beat in which a worker counts as live."""
@@ -67,35 +63,22 @@ class Line:
                 assert_never(priority)
 
 
-async def look(ledger: Ledger) -> Line:
-    """One round trip. Raises LedgerUnavailable."""
-    with translated():
-        async with ledger.client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zcard(QUEUED)
-            pipe.zcount(QUEUED, BULK_BEHIND, "+inf")
-            pipe.zcard(LEASES)
-            pipe.hmget(PACE, "at", "seconds", "turns", "interactive")
-            pipe.zrange(WORKERS, 0, -1, withscores=True)
-            (seconds, _), waiting, bulk, running, pace, beats = await pipe.execute()
-    at, busy, turns, interactive = (float(value or 0) for value in pace)
-    return Line(
-        interactive=waiting - bulk,
-        bulk=bulk,
-        slots=sum(_slots(beat) for beat, said_at in beats if said_at >= seconds - BEAT_LASTS),
-        running=running,
-        turn=busy / turns if turns else None,
-        interactive_rate=interactive * exp(min(0.0, at - seconds) / MEMORY) / MEMORY,
-    )
+class Lookout:
+    """One per process. Each look is one round trip, and raises LedgerUnavailable when Redis is in trouble."""
 
+    def __init__(self, ledger: Ledger) -> None:
+        self._look = script(ledger.client, "look")
 
-async def with_wait(job: Job, ledger: Ledger) -> Job:
-    """The job with its estimated wait, if it waits. Raises LedgerUnavailable."""
-    if job.status is not JobStatus.QUEUED or job.queue_position is None:
-        return job
-    line = await look(ledger)
-    return job.model_copy(update={"estimated_wait": line.wait(job.priority, job.queue_position - 1)})
+    async def look(self) -> Line:
+        with translated():
+            interactive, bulk, running, slots, turn, rate = await self._look(
+                keys=[QUEUED, LEASES, WORKERS], args=[BEAT_LASTS]
+            )
+        return Line(interactive, bulk, slots, running, float(turn) if turn else None, float(rate))
 
-
-def _slots(beat: bytes) -> int:
-    return WorkerBeat.model_validate_json(beat).concurrency
+    async def with_wait(self, job: Job) -> Job:
+        """The job with its estimated wait, if it waits."""
+        if job.status is not JobStatus.QUEUED or job.queue_position is None:
+            return job
+        line = await self.look()
+        return job.model_copy(update={"estimated_wait": line.wait(job.priority, job.queue_position - 1)})

@@ -1,0 +1,20 @@
+-- The line of waiting jobs and the fleet that serves it.
+-- KEYS: queued, leases, workers
+-- ARGV: seconds after its last beat in which a worker counts as live
+-- Returns: interactive and bulk jobs that wait, jobs that run, slots of the live workers; then as text, seconds that a
+-- job has lately held its slot ('' when nobody can say) and interactive jobs served a second.
+local queued, leases, workers = unpack(KEYS)
+local time = now()
+local bulk = redis.call('ZCOUNT', queued, BULK_BEHIND, '+inf')
+local slots = 0
+for _, beat in ipairs(redis.call('ZRANGEBYSCORE', workers, time - tonumber(ARGV[1]), '+inf')) do
+  slots = slots + (cjson.decode(beat).concurrency or 0)
+end
+local pace = redis.call('HMGET', PACE, 'at', 'seconds', 'turns', 'interactive')
+local turns = tonumber(pace[3]) or 0
+local kept = math.exp(math.min(0, (tonumber(pace[1]) or time) - time) / MEMORY)
+return {
+  redis.call('ZCARD', queued) - bulk, bulk, redis.call('ZCARD', leases), slots,
+  turns > 0 and string.format('%.6f', tonumber(pace[2]) / turns) or '',
+  string.format('%.6f', (tonumber(pace[4]) or 0) * kept / MEMORY),
+}
