@@ -6,7 +6,7 @@ Asserts on codes, states and data, never on the page's sentences.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,8 +184,8 @@ def spoken(words: str, *, degraded: bool = False) -> PipelineResult:
     )
 
 
-def ruled(document: dict[str, object]) -> PipelineResult:
-    rule = RuleMatch(key="glass", category="유리병", document=document)
+def ruled(document: Mapping[str, object]) -> PipelineResult:
+    rule = RuleMatch(key="glass", category="유리병", document=dict(document))
     return spoken("헹군다").model_copy(update={"rule": rule})
 
 
