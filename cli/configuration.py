@@ -41,6 +41,8 @@ def mistakes() -> list[str]:
             package()
         except ValidationError as error:
             found += [f"{_named(package, each['loc'])}: {each['msg']}" for each in error.errors(include_input=False)]
+        except UnicodeDecodeError:
+            found.append(f"{package.model_config.get('env_file')}: is not UTF-8")
     return list(dict.fromkeys(found))
 
 

@@ -1,5 +1,7 @@
 """The effective settings, and every mistake in them."""
 
+from pathlib import Path
+
 import pytest
 
 from cli.configuration import effective, mistakes
@@ -26,6 +28,12 @@ def test_a_mistake_inside_a_setting_is_named_by_its_place(monkeypatch: pytest.Mo
     monkeypatch.setenv("PIPELINE_PRICES", '{"small": {"input": 1, "cached": 0, "cache_write": 0}}')
     [mistake] = mistakes()
     assert mistake.startswith("PIPELINE_PRICES.small.output: ")
+
+
+def test_a_file_of_settings_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\xfe\n")
+    monkeypatch.chdir(tmp_path)
+    assert mistakes() == [".env: is not UTF-8"]
 
 
 def test_what_is_not_set_has_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
