@@ -1,5 +1,6 @@
 """The only place that joins settings, adapters and `run`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -83,9 +84,12 @@ def _image_loader(
     decoder = ImageDecoder(settings)
     closing.push_async_callback(fetcher.close)
     closing.push_async_callback(decoder.close)
+    # From the first byte until it is decoded a file is in memory whole; there are far more jobs than room for those.
+    room = asyncio.Semaphore(settings.fetch_concurrency)
 
     async def load(job: JobInput) -> SourceImage:
-        data = await (store.read(job.image_key) if job.image_key else fetcher.fetch(job.image_url))
-        return await decoder.prepare(data)
+        async with room:
+            data = await (store.read(job.image_key) if job.image_key else fetcher.fetch(job.image_url))
+            return await decoder.prepare(data)
 
     return load

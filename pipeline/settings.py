@@ -90,6 +90,9 @@ class PipelineSettings(BaseSettings):
     fetch_read_timeout: float = Field(10.0, gt=0, description="Limit between two pieces of the body.")
     fetch_total_timeout: float = Field(20.0, gt=0, description="Limit for the whole fetch, redirects included.")
     fetch_max_bytes: int = Field(20 * 1024 * 1024, gt=0, description="Largest image file.")
+    fetch_concurrency: int = Field(
+        32, ge=1, description="Photos that one worker process fetches and decodes at once; further jobs wait."
+    )
     fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed.")
     image_max_pixels: int = Field(50_000_000, gt=0, description="Most pixels of a JPEG.")
     image_max_pixels_other: int = Field(25_000_000, gt=0, description="Most pixels of a format that decodes whole.")

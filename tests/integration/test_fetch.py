@@ -4,12 +4,19 @@ import asyncio
 import contextlib
 import gzip
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -364,6 +371,39 @@ async def test_a_refused_connection_is_unreachable(fetcher: Fetcher) -> None:
 
 async def test_an_origin_without_tls_is_unreachable_by_https(origin: ImageServer, fetcher: Fetcher) -> None:
     assert type(await refusal(fetcher, f"https://127.0.0.1:{origin.port}/a.jpg")) is SourceUnreachable
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    """A server's side of TLS with a certificate for 127.0.0.1 that nobody vouches for."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(hours=1)
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "server.pem"
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(plain + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(fetcher: Fetcher, self_signed: ssl.SSLContext) -> None:
+    asked = []
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=self_signed) as server:
+        error = await refusal(fetcher, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.jpg")
+    assert error.detail == "127.0.0.1/a.jpg: ClientConnectorCertificateError"
+    assert asked == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from pipeline.build import build_pipeline
+from pipeline.settings import PipelineSettings
+from pipeline.types import JobInput
 from tests.support.image_server import ImageServer, Request, reply, silence
 from tests.support.jobs import new_job
 from tests.support.openai_server import late, purpose_of, well_behaved
@@ -106,6 +109,25 @@ async def test_the_log_of_a_failed_fetch_says_which_job_where_and_what_came(
     ]
     assert "secret" not in log
     assert "/old.jpg" not in [request.path for request in origin.requests]
+
+
+async def test_no_more_photos_than_there_is_room_for_are_in_memory(origin: ImageServer) -> None:
+    there, most = 0, 0
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        nonlocal there, most
+        there += 1
+        most = max(most, there)
+        await asyncio.sleep(0.05)
+        there -= 1
+        await reply(200, PHOTOS["small JPEG"])(writer)
+
+    url = origin.on("/a.jpg", slowly)
+    pipeline = build_pipeline(PipelineSettings.model_validate({"fetch_allow": "127.0.0.1", "fetch_concurrency": 2}))
+    images = await asyncio.gather(*(pipeline.load(JobInput(image_url=url)) for _ in range(8)))
+    await pipeline.close()
+    assert most == 2
+    assert len(images) == 8
 
 
 def decoders() -> set[int]:
