@@ -127,7 +127,6 @@ async def play_f28(rig: Rig, offsets: dict[str, str]) -> None:
         process.start(**(fake if name in offsets else {}))
     await rig.until_ready()
     rig.disrupted("no api", at)
-    rig.baseline = {name: process.footprint() for name, process in rig.processes.items()}
     await eventually(rig.have_all_ended, within=200)
     again = [job.number for job in rig.watched if len(rig.model.calls_of(job.number)) > 2]
     rig.demand(not again, f"jobs {again} were run again")
