@@ -132,6 +132,7 @@ def build_celery() -> BunriWorker:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # else an error reply of Redis (disk full, read-only) ends the worker
         task_default_queue=settings.queue,
         task_ignore_result=True,
         task_acks_late=True,

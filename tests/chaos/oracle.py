@@ -205,15 +205,21 @@ def nothing_is_left(seen: Observed) -> Iterator[str]:
     for key, ttl in seen.keys.items():
         if ttl == -1 and key not in PERMANENT_KEYS and not key.startswith(BROKER_KEYS):
             yield f"{key} has no TTL"
-    for name, now in seen.footprints.items():
-        for what in ("files", "threads", "kilobytes"):
-            before, after = getattr(seen.rig.baseline[name], what), getattr(now, what)
-            if after > before * GROWTH + getattr(SLACK, what):
-                yield f"{name}: {what} grew from {before} to {after}"
+    yield from _growth(seen)
     if seen.zombies:
         yield f"{len(seen.zombies)} zombies"
     if left := [path.name for path in (seen.rig.folder / "tmp").iterdir()]:
         yield f"TMPDIR holds {left[:3]}"
+
+
+def _growth(seen: Observed) -> Iterator[str]:
+    """Of processes that were seen warm and idle before the stream."""
+    for name, baseline in seen.rig.baseline.items():
+        now = seen.footprints.get(name, Footprint(0, 0, 0))
+        for what in ("files", "threads", "kilobytes"):
+            before, after = getattr(baseline, what), getattr(now, what)
+            if after > before * GROWTH + getattr(SLACK, what):
+                yield f"{name}: {what} grew from {before} to {after}"
 
 
 def the_api_stays_quick(seen: Observed) -> Iterator[str]:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -198,14 +198,16 @@ def is_gone(writer: asyncio.StreamWriter) -> bool:
 async def serving(upstream: Upstream) -> AsyncIterator[None]:
     """On the caller's loop, on a port of its own."""
     upstream.fallback = upstream.answer
-    open_now: set[asyncio.StreamWriter] = set()
+    handlers: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now.add(writer)
+        handlers.add(handler := asyncio.current_task())
         try:
-            await upstream.serve(reader, writer)
+            with suppress(asyncio.CancelledError):  # The run is over.
+                await upstream.serve(reader, writer)
         finally:
-            open_now.discard(writer)
+            writer.close()
+            handlers.discard(handler)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     upstream.port = server.sockets[0].getsockname()[1]
@@ -213,5 +215,7 @@ async def serving(upstream: Upstream) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
-        for writer in tuple(open_now):
-            writer.transport.abort()
+        open_now = [handler for handler in handlers if handler is not None]
+        for handler in open_now:
+            handler.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)

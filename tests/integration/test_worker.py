@@ -218,6 +218,31 @@ async def test_a_busy_worker_outlives_a_restart_of_redis(
     server.stop()
 
 
+async def test_a_worker_outlives_a_redis_that_takes_no_writes_for_a_while(
+    tmp_path: Path, origin: ImageServer, model: ImageServer
+) -> None:
+    """Its disk is full, or it has become a replica: the worker's read of the queue is answered with an error."""
+    server = start_redis(tmp_path)
+    settings = JobsSettings.model_validate({"redis_url": server.url})
+    ledger, queue = Ledger.connect(settings), JobQueue.connect(settings)
+    async with working(ledger, server.url, model) as process:
+        await ledger.client.replicaof("127.0.0.1", 1)
+        await eventually(lambda: _has_come_back(ledger), within=60)
+        await ledger.client.replicaof("NO", "ONE")
+        job_id = await submit(ledger, queue, origin.url(PHOTO))
+        await eventually(lambda: _all_ended(ledger, [job_id]), within=60)
+        assert process.poll() is None
+    await queue.close()
+    await ledger.close()
+    server.stop()
+
+
+async def _has_come_back(ledger: Ledger) -> bool:
+    """Whether a worker has announced itself at the queue again, and was refused twice."""
+    stats: Any = await ledger.client.info("commandstats")
+    return int(stats.get("cmdstat_sadd", {}).get("rejected_calls", 0)) >= 2
+
+
 async def _have_asked(model: ImageServer, count: int) -> bool:
     return len(model.requests) >= count
 

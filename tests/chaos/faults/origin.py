@@ -99,7 +99,8 @@ EXPIRED: dict[str, tuple[int, bytes, str]] = {
         403,
         xml(
             "AuthenticationFailed",
-            AuthenticationErrorDetail="Signature not valid in the specified time frame: Start [x] - Expiry [y]",
+            AuthenticationErrorDetail="Signature not valid in the specified time frame: "
+            "Start [Sun, 01 Feb 2026 00:00:00 GMT] - Expiry [Sun, 01 Mar 2026 11:59:59 GMT]",
         ),
         "",
     ),

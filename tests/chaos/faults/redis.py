@@ -186,7 +186,6 @@ async def f14(rig: Rig) -> None:
     await asyncio.to_thread(rig.redis.restart)
     back = time.time()
     rig.disrupted("kill redis", at, back)
-    rig.baseline = {name: process.footprint() for name, process in rig.processes.items()}
     await recovery(rig, back, limit=10)
     rig.demand(await rig.has_workers(2), "not ready")
 
@@ -213,7 +212,6 @@ async def f27(rig: Rig) -> None:
             process.start()
         await rig.until_ready()
         rig.disrupted("no api", at - 5)
-        rig.baseline = {name: process.footprint() for name, process in rig.processes.items()}
         await rig.accepted(rig.middle)
         began = time.time()
         ballast = rig.redis.folder / "ballast"
