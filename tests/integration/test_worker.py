@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,18 +19,16 @@ from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
 from tests.support.jobs import new_job
-from tests.support.openai_server import base_url, late, openai_server, problem, purpose_of, refusal, well_behaved
+from tests.support.openai_server import late, openai_server, problem, purpose_of, refusal, well_behaved
 from tests.support.redis_server import free_port, start_redis
 from tests.support.wait import eventually
-from workers.command import worker_command
+from tests.support.worker import PHOTO, ended, submit, working
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import OUTBOX, Ledger
 from workers.jobs.model import Job
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
-
-PHOTO = "/glass.jpg"
 
 
 @pytest.fixture
@@ -54,57 +51,15 @@ async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
     await queue.close()
 
 
-@asynccontextmanager
-async def working(
-    ledger: Ledger, redis_url: str, model: ImageServer, **more: str
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """A worker that has said that it lives. Killed in the end if it has not stopped by then."""
-    env = {
-        "REDIS_URL": redis_url,
-        "FETCH_ALLOW": "127.0.0.1",
-        "OPENAI_API_KEY": "sk-test",
-        "OPENAI_BASE_URL": base_url(model),
-        "WORKERS_LEASE": "3",
-        "WORKERS_DRAIN": "1",
-        **more,
-    }
-    process = subprocess.Popen(worker_command(1, 8), env=os.environ | env)  # noqa: ASYNC220 - it only forks
-    try:
-        await eventually(lambda: _has_worker(ledger), within=60)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        await ledger.client.delete("bunri:workers")
-
-
 @pytest.fixture
 async def worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
     async with working(ledger, redis_url, model) as process:
         yield process
 
 
-async def _has_worker(ledger: Ledger) -> bool:
-    return bool(await ledger.workers())
-
-
-async def submit(ledger: Ledger, queue: JobQueue, url: str, **asked: Any) -> str:
-    job = new_job().model_copy(update={"input": JobInput(image_url=url, **asked)})
-    await ledger.create(job)
-    await queue.enqueue(job.job_id)
-    return job.job_id
-
-
-async def ended(feed: Feed, job_id: str) -> Job:
-    job = await feed.wait(job_id, 30)
-    assert job is not None
-    assert job.status.is_final
-    return job
-
-
 async def settled(ledger: Ledger) -> bool:
-    """No message is unacknowledged."""
-    return int(await cast("Any", ledger.client.hlen("unacked"))) == 0
+    """No message waits and no job runs."""
+    return await ledger.running() == 0 and int(await cast("Any", ledger.client.llen("bunri.jobs"))) == 0
 
 
 @pytest.mark.usefixtures("worker")
@@ -308,7 +263,6 @@ async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
     job_id = await submit(ledger, queue, origin.url(PHOTO))
     await eventually(lambda: _has_asked(model, "vision"))
     await ledger.cancel(job_id)
-    await eventually(lambda: settled(ledger))
     model.fallback = well_behaved
     assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
     assert (await ended(feed, job_id)).status == "cancelled"
