@@ -31,7 +31,10 @@ def _answers() -> bool:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
-pytestmark = pytest.mark.skipif(not _answers(), reason=f"no RabbitMQ answers on 127.0.0.1:{PORT}")
+pytestmark = [
+    pytest.mark.skipif(not _answers(), reason=f"no RabbitMQ answers on 127.0.0.1:{PORT}"),
+    pytest.mark.timeout(300),  # Some start two workers one after the other.
+]
 
 
 class Broker:

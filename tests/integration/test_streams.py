@@ -29,6 +29,8 @@ from workers.jobs.settings import JobsSettings
 
 STREAMS = 200
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @asynccontextmanager
 async def api_process(redis_url: str, port: int) -> AsyncIterator[subprocess.Popen[bytes]]:
@@ -73,8 +75,8 @@ class Client:
         self.writer.transport.abort()
 
 
-async def following(port: int, job_id: str) -> list[Client]:
-    clients = [Client(port) for _ in range(STREAMS)]
+async def following(port: int, job_id: str, count: int = STREAMS) -> list[Client]:
+    clients = [Client(port) for _ in range(count)]
     await asyncio.gather(*(client.open(job_id) for client in clients))
     await eventually(lambda: _all(client.ids != [] for client in clients), within=60)
     return clients
@@ -138,7 +140,7 @@ async def test_a_stopping_api_answers_long_polls_with_the_job_as_it_is(ledger: L
     async with api_process(redis_url, port) as process, httpx.AsyncClient(trust_env=False, timeout=60) as http:
         url = f"http://127.0.0.1:{port}/api/v1/scan/{job_id}"
         polling = asyncio.create_task(http.get(url, params={"wait": 50}))
-        clients = await following(port, job_id)
+        clients = await following(port, job_id, 1)
         process.send_signal(signal.SIGTERM)
         assert (await polling).json()["status"] == "running"
         await eventually(lambda: _all(client.has_ended for client in clients))
@@ -149,7 +151,7 @@ async def test_streams_of_a_killed_api_go_on_at_another_without_loss_or_repeat(l
     claim = await claimed(ledger)
     async with api_process(redis_url, second):
         async with api_process(redis_url, first) as process:
-            clients = await following(first, claim.job_id)
+            clients = await following(first, claim.job_id, 50)
             await ledger.record(claim, started(Stage.FETCH))
             await eventually(lambda: _all(client.ids == [1, 2] for client in clients))
             process.kill()

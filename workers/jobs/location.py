@@ -57,6 +57,9 @@ def broker_place(url: str) -> tuple[str, dict[str, Any]]:
     """The URL as kombu spells it, and what it wants beside it as transport options."""
     if url.startswith("unix://"):
         return f"redis+socket://{url.removeprefix('unix://')}", {}
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+        # redis-py checks the certificate unless told not to; kombu checks none unless told to.
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required", {}
     if (watched := sentinels(url)) is None:
         return url, {}
     login, at, _ = urlsplit(url).netloc.rpartition("@")
