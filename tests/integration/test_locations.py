@@ -153,7 +153,7 @@ async def test_jobs_end_before_and_after_a_sentinel_has_made_the_replica_the_mas
             master.kill()
             await eventually(lambda: _answers(ledger), within=60)
             await eventually(lambda: _takes_messages(queue), within=60)
-            after = await ended(feed, await submit(ledger, queue, origin.url(PHOTO), user_input="again"), 60)
+            after = await ended(feed, await submit(ledger, queue, origin.url(PHOTO), user_input="again"), within=60)
             assert process.poll() is None
         assert (before.status, after.status) == ("completed", "completed")
         await feed.close()
