@@ -42,13 +42,12 @@ def test_while_secrets_rotate_a_receiver_may_hold_the_old_or_the_new_one() -> No
     assert newest == signed_headers(keys(OTHER_SECRET), "id", BODY, NOW)["webhook-signature"]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("webhook-id", "another"), ("webhook-timestamp", str(int(NOW.timestamp()) + 1))]
-)
-def test_the_signature_covers_id_and_time(name: str, value: str) -> None:
-    headers = signed_headers(keys(SECRET), "id", BODY, NOW) | {name: value}
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp"])
+def test_the_signature_covers_id_and_time(name: str) -> None:
+    headers = signed_headers(keys(SECRET), "id", BODY, NOW)
+    other = {"webhook-id": "another", "webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(BODY, headers)
+        Webhook(SECRET).verify(BODY, headers | {name: other[name]})
 
 
 def test_the_signature_covers_the_body() -> None:
