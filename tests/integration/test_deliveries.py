@@ -227,6 +227,15 @@ async def test_a_delivery_whose_record_is_gone_is_forgotten(ledger: Ledger, deli
     assert await deliveries.open() == 0
 
 
+async def test_no_attempt_begins_for_a_record_that_ran_out_after_it_was_taken(
+    ledger: Ledger, deliveries: Deliveries
+) -> None:
+    job_id = await completed(ledger)
+    due = await taken(deliveries)
+    await ledger.client.delete(f"bunri:job:{job_id}")
+    assert await deliveries.begin(due) is None  # And leaves no key behind, which the fixture looks for.
+
+
 async def test_attempts_without_end_are_remembered_up_to_a_hundred(ledger: Ledger, deliveries: Deliveries) -> None:
     job_id = await completed(ledger)
     for _ in range(105):

@@ -4,7 +4,7 @@
 -- ARGV: job id, lease, seconds of the new lease, the lost attempt's outcome, and what is noted of it
 -- Returns the attempt's number, its place in the schedule and its lease; or nothing when the lease is another's.
 local job, attempts, deliveries, counts = unpack(KEYS)
-if redis.call('ZSCORE', deliveries, ARGV[1]) ~= ARGV[2] then
+if redis.call('ZSCORE', deliveries, ARGV[1]) ~= ARGV[2] or redis.call('EXISTS', job) == 0 then
   return {}
 end
 if redis.call('HEXISTS', job, 'delivery:began') == 1 then
