@@ -414,9 +414,7 @@ async def rig(fault: str, options: Options, *, start: bool = True) -> AsyncItera
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         url = f"http://127.0.0.1:{port}"
         http, *crowd = [
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=15, limits=limits)
-            )
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=15, limits=limits))
             for _ in range(1 + CROWD_CLIENTS)
         ]
         wire = await stack.enter_async_context(relay(model.port))
