@@ -210,7 +210,7 @@ class Rig:
             found[:] = [(each["timestamp"], worker) for worker in self.workers for each in claims(worker, job_id)]
             return bool(found)
 
-        await eventually(is_claimed)
+        await eventually(is_claimed, every=0.2)
         return max(found, key=lambda each: each[0])[1]
 
     async def claimed_again(self, job: int, *, after: float, within: float = 60.0) -> float:
@@ -222,7 +222,7 @@ class Rig:
             times[:] = [at for worker in self.workers for at in claim_times(worker, job_id) if at > after]
             return bool(times)
 
-        await eventually(is_claimed, within=within)
+        await eventually(is_claimed, within=within, every=0.2)
         return min(times) - after
 
     async def kill_worker(self, worker: Process, *, restart: bool = True) -> float:

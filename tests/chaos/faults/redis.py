@@ -201,7 +201,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=False)
 
 
-@fault("F27", "the disk of Redis's append-only file is full", seconds=20, started=False)
+@fault("F27", "the disk of Redis's append-only file is full", seconds=60, started=False)
 async def f27(rig: Rig) -> None:
     """Submits are refused with a typed 503 while Redis answers MISCONF; all goes on when there is room."""
     rig.redis.kill()
