@@ -34,6 +34,7 @@ CONCURRENCY = 50
 WARM_UP = 10_000
 """Number of the first of the jobs that run before the stream; they count for nothing."""
 
+CROWD_CLIENTS = 20
 PROBE_EVERY = 0.1
 START_SECONDS = 90.0
 DEADLINE = 120.0
@@ -90,6 +91,10 @@ class Rig:
     model: Model
     receiver: Receiver
     http: httpx.AsyncClient
+    """For the rig itself; the clients share `crowd`, because one pool of hundreds of connections takes all its time."""
+    crowd: list[httpx.AsyncClient]
+    stack: AsyncExitStack
+    """What is entered here is left when the run is over."""
     api_port: int
     model_wire: Relay
     wires: dict[str, Relay] = field(default_factory=dict)
@@ -205,7 +210,7 @@ class Rig:
             found[:] = [(each["timestamp"], worker) for worker in self.workers for each in claims(worker, job_id)]
             return bool(found)
 
-        await eventually(is_claimed)
+        await eventually(is_claimed, every=0.2)
         return max(found, key=lambda each: each[0])[1]
 
     async def claimed_again(self, job: int, *, after: float, within: float = 60.0) -> float:
@@ -217,7 +222,7 @@ class Rig:
             times[:] = [at for worker in self.workers for at in claim_times(worker, job_id) if at > after]
             return bool(times)
 
-        await eventually(is_claimed, within=within)
+        await eventually(is_claimed, within=within, every=0.2)
         return min(times) - after
 
     async def kill_worker(self, worker: Process, *, restart: bool = True) -> float:
@@ -281,7 +286,7 @@ class Rig:
     async def warm_up(self) -> None:
         """A few jobs through both workers, and then the look at what the processes hold."""
         jobs = [Watched(WARM_UP + number, Mode.POLL) for number in range(8)]
-        await asyncio.gather(*(self._client().run(job) for job in jobs))
+        await asyncio.gather(*(self._client(job).run(job) for job in jobs))
         await asyncio.sleep(0.5)
         self.baseline = {name: process.footprint() for name, process in self.processes.items()}
         self.other_ids |= {job.job_id for job in jobs}
@@ -299,15 +304,15 @@ class Rig:
 
     async def run_client(self, job: Watched) -> None:
         """One more client beside the stream; `job` is in `watched`, so that the oracle looks at it, too."""
-        await self._client().run(job)
+        await self._client(job).run(job)
 
     async def _arrive(self, job: Watched, **overrides: Any) -> None:
         await asyncio.sleep(job.number / self.options.rate)
-        await self._client().run(job, **(self.special.get(job.number, {}) | overrides))
+        await self._client(job).run(job, **(self.special.get(job.number, {}) | overrides))
 
-    def _client(self) -> Client:
+    def _client(self, job: Watched) -> Client:
         return Client(
-            self.http,
+            self.crowd[job.number % len(self.crowd)],
             photos=self.origin.url(""),
             hooks=self.receiver.url(""),
             secret=SECRETS["url"],
@@ -330,7 +335,7 @@ class Rig:
     async def look_back(self) -> None:
         for job in self.watched:
             if job.is_accepted:
-                await self._client().look_back(job)
+                await self._client(job).look_back(job)
 
     async def ready(self) -> httpx.Response | None:
         with suppress(httpx.TransportError):
@@ -407,11 +412,13 @@ async def rig(fault: str, options: Options, *, start: bool = True) -> AsyncItera
         stack.callback(server.stop)
         port = free_port()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=15, limits=limits)
-        )
+        url = f"http://127.0.0.1:{port}"
+        http, *crowd = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=15, limits=limits))
+            for _ in range(1 + CROWD_CLIENTS)
+        ]
         wire = await stack.enter_async_context(relay(model.port))
-        it = Rig(fault, options, folder, server, origin, model, receiver, http, port, wire)
+        it = Rig(fault, options, folder, server, origin, model, receiver, http, crowd, stack, port, wire)
         for name in ("api", "worker-1", "worker-2"):
             url = server.url
             if options.wired:

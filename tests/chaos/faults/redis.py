@@ -201,30 +201,28 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=False)
 
 
-@fault("F27", "the disk of Redis's append-only file is full", seconds=20, started=False)
+@fault("F27", "the disk of Redis's append-only file is full", seconds=60, started=False)
 async def f27(rig: Rig) -> None:
     """Submits are refused with a typed 503 while Redis answers MISCONF; all goes on when there is room."""
     rig.redis.kill()
-    with small_disk(rig.redis.folder):
-        await asyncio.to_thread(rig.redis.restart)
-        at = time.time()
-        for process in rig.processes.values():
-            process.start()
-        await rig.until_ready()
-        rig.disrupted("no api", at - 5)
-        await rig.accepted(rig.middle)
-        began = time.time()
-        ballast = rig.redis.folder / "ballast"
-        _fill(ballast)
-        await asyncio.sleep(8)
-        ballast.unlink()
-        back = time.time()
-        rig.disrupted("full disk", began, back)
-        await recovery(rig, back, limit=15)
-        demand_refusals(rig, began, back)
-        await eventually(rig.have_all_ended, within=200)
-        rig.stop()
-        rig.redis.stop()
+    at = time.time()
+    rig.stack.enter_context(small_disk(rig.redis.folder))
+    await asyncio.to_thread(rig.redis.restart)
+    for process in rig.processes.values():
+        process.start()
+    await rig.until_ready()
+    rig.disrupted("no api", at - 5)
+    await rig.accepted(rig.middle)
+    began = time.time()
+    ballast = rig.redis.folder / "ballast"
+    _fill(ballast)
+    await asyncio.sleep(8)
+    ballast.unlink()
+    back = time.time()
+    rig.disrupted("full disk of redis", began, back)
+    await recovery(rig, back, limit=15)
+    demand_refusals(rig, began, back)
+    rig.demand(all(worker.is_alive for worker in rig.workers), "a worker died")
 
 
 def _fill(file: Path) -> None:
