@@ -15,7 +15,7 @@ import structlog
 from pipeline.errors import ModelAccount, ModelRateLimited, PipelineError
 from pipeline.model import ModelPaused
 from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.upstream import PAUSES, Ended, Pause, Permit, Tally, Turn, Upstream
+from workers.jobs.upstream import AT_ONCE, PAUSES, Ended, Pause, Permit, Tally, Turn, Upstream
 
 REFRESH_EVERY = 0.25
 PROBE_PATIENCE = 1.0
@@ -122,8 +122,12 @@ class SharedGate:
     async def _failed(self, model: str, error: PipelineError, probe: str) -> None:
         """Raises ModelPaused in place of a rejected call: its job has done nothing wrong, and waits with the others."""
         self._tallies[model].failed += 1
+        earlier = self._views[model]
+        if type(error) in AT_ONCE:  # No other call of this process goes out while Redis is being told.
+            self._views[model] = _View(Pause(type(error), PAUSES[type(error)][0]))
         pause = await self._tell(model, Ended(error, probe))
         if pause is None:
+            self._views[model] = earlier
             return
         if pause.streak:
             level = log.error if isinstance(error, ModelAccount) and pause.streak == 1 else log.warning

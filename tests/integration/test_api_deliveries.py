@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import orjson
 import pytest
@@ -134,9 +134,9 @@ async def test_a_job_without_a_callback_has_no_delivery_and_cannot_be_delivered(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("job_id", ["nothing", "01a213eb-4718-7430-be88-7e7745e71d9d"])
-async def test_deliveries_of_no_job_are_404(signing_api: ApiServer, method: str, job_id: str) -> None:
-    answer = await signing_api.client.request(method, f"{SCAN}/{job_id}/deliveries")
+@pytest.mark.parametrize("make_id", [lambda: "nothing", new_job_id], ids=["not an id", "of no job"])
+async def test_deliveries_of_no_job_are_404(signing_api: ApiServer, method: str, make_id: Callable[[], str]) -> None:
+    answer = await signing_api.client.request(method, f"{SCAN}/{make_id()}/deliveries")
     assert (answer.status_code, answer.json()["code"]) == (404, "job.not_found")
 
 
