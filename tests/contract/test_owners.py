@@ -18,7 +18,7 @@ OWNERS = {
     "botocore": {"pipeline/storage.py"},
     "PIL": {"pipeline/image.py"},
     "aiohttp": {"pipeline/fetch.py", "pipeline/model/openai.py"},
-    "redis": {"workers/jobs/connection.py", "workers/jobs/ledger.py", "workers/jobs/feed.py", "cli/redis.py"},
+    "redis": {"workers/jobs/connection.py", "workers/jobs/ledger.py", "cli/redis.py"},
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/consumer.py", "workers/jobs/queue.py"},
     "kombu": {"workers/broker.py", "workers/pool.py", "workers/jobs/transport.py"},
     "prometheus_client": {"api/metrics.py", "api/meta.py"},
