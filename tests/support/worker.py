@@ -58,7 +58,7 @@ async def _has_beat(ledger: Ledger, process: subprocess.Popen[bytes]) -> bool:
 
 
 async def submit(ledger: Ledger, queue: JobQueue, url: str, **asked: Any) -> str:
-    job = new_job().model_copy(update={"input": JobInput(image_url=url, **asked)})
+    job = new_job(deadline=120.0).model_copy(update={"input": JobInput(image_url=url, **asked)})
     await ledger.create(job)
     await queue.enqueue(job.job_id)
     return job.job_id
