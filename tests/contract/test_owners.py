@@ -21,7 +21,6 @@ OWNERS = {
     "redis": {
         "workers/jobs/connection.py",
         "workers/jobs/ledger.py",
-        "workers/jobs/feed.py",
         "workers/jobs/deliveries.py",
         "cli/redis.py",
     },

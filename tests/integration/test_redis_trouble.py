@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.types import Stage, Usage
 from tests.support.api_server import ApiServer, running_api
-from tests.support.image_server import ImageServer, image_server, reply
+from tests.support.cuttable import cuttable
+from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.jobs import completed, new_job, observation, result
 from tests.support.openai_server import late, openai_server, well_behaved
 from tests.support.redis_server import RedisServer, free_port, start_redis
@@ -19,7 +20,7 @@ from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.feed import Feed
 from workers.jobs.leadership import LEADER, Leadership
-from workers.jobs.ledger import LEASES, Ledger
+from workers.jobs.ledger import LEASES, WORKERS, Ledger
 from workers.jobs.model import JobError, JobStatus
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
@@ -166,6 +167,29 @@ async def test_a_silence_while_a_model_works_costs_no_second_call(
     await queue.close()
 
 
+@pytest.mark.timeout(300)
+async def test_jobs_end_at_their_first_attempt_although_every_connection_of_their_worker_breaks_again_and_again(
+    ledger: Ledger, feed: Feed, redis_server: RedisServer, jobs_settings: JobsSettings, samples: Path
+) -> None:
+    queue = JobQueue.connect(jobs_settings)
+    with openai_server() as model, image_server() as origin:
+        model.fallback = lambda request: late(well_behaved(request), 0.3)
+        origin.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
+        async with cuttable(redis_server.port) as wire:
+            behind = f"redis://127.0.0.1:{wire.port}/0"
+            async with working(ledger, behind, model, RESULT_CACHE_TTL="0", WORKERS_LEASE="15") as process:
+                for number in range(5):
+                    asked = len(model.requests)
+                    ids = [await submit(ledger, queue, origin.url(PHOTO), user_input=f"{number} {n}") for n in range(4)]
+                    await eventually(lambda asked=asked: _has_asked(model, asked + 1))  # type: ignore[misc]
+                    wire.cut()
+                    jobs = [await ended(feed, job_id) for job_id in ids]
+                    assert {(job.status, job.attempts) for job in jobs} == {("completed", 1)}
+                assert process.poll() is None
+    assert len(model.requests) == 5 * 4 * 2
+    await queue.close()
+
+
 async def test_after_a_silence_the_living_have_their_turn_before_their_jobs_are_taken_back(ledger: Ledger) -> None:
     claim = await ledger.claim((await ledger.create(new_job())).job_id)
     assert claim
@@ -242,16 +266,16 @@ async def test_workers_of_which_one_is_killed_go_on_being_swept(
     with openai_server() as model, image_server() as origin:
         origin.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
         async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0") as first:
-            model.fallback = lambda request: late(well_behaved(request), 60)
+            model.fallback = lambda _request: silence()
             ids = [await submit(ledger, queue, origin.url(PHOTO), user_input=str(n)) for n in range(SLOTS)]
             await eventually(lambda: _has_asked(model, SLOTS))
-            beats = await ledger.client.zrange("bunri:workers", 0, -1, withscores=True)
+            beats = await ledger.client.zrange(WORKERS, 0, -1, withscores=True)
             await eventually(lambda: _has_beaten_again(ledger, beats))
-            first.send_signal(signal.SIGKILL)
-            first.wait()
             model.fallback = well_behaved
             async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0"):
-                jobs = [await ended(feed, job_id) for job_id in ids]
+                first.send_signal(signal.SIGKILL)
+                first.wait()
+                jobs = [await ended(feed, job_id, 60) for job_id in ids]
     assert {(job.status, job.attempts) for job in jobs} == {("completed", 2)}
     assert await ledger.client.exists("unacked", "unacked_index") == 0
     await queue.close()
@@ -262,7 +286,7 @@ async def _says(api: ApiServer, word: str) -> bool:
 
 
 async def _has_beaten_again(ledger: Ledger, beats: object) -> bool:
-    return bool(await ledger.client.zrange("bunri:workers", 0, -1, withscores=True) != beats)
+    return bool(await ledger.client.zrange(WORKERS, 0, -1, withscores=True) != beats)
 
 
 async def _has_asked(model: ImageServer, count: int) -> bool:

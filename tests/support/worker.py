@@ -92,7 +92,7 @@ class Gate:
         return wait_first
 
 
-async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 60.0, **asked: Any) -> str:
+async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 120.0, **asked: Any) -> str:
     job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url, **asked)})
     await ledger.create(job)
     await queue.enqueue(job.job_id)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import redis.asyncio as redis
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
@@ -36,6 +36,23 @@ class LedgerUnavailable(Exception):
     """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
+class _Wakeful:
+    """redis-py does not see that uvloop has closed a connection that was reset, and would send on it."""
+
+    async def ensure_connection(self, connection: Any) -> None:
+        if connection._writer is not None and connection._writer.is_closing():  # noqa: SLF001 - it has no other name
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)  # type: ignore[misc]  # of the class it is mixed into
+
+
+class _Pool(_Wakeful, redis.BlockingConnectionPool):
+    pass
+
+
+class _SentinelPool(_Wakeful, SentinelConnectionPool):
+    pass
+
+
 def connect(settings: JobsSettings) -> redis.Redis:
     """One per process. Connects on first use. Nothing is tried twice here: who calls knows what may be repeated."""
     url = settings.redis_url.get_secret_value()
@@ -46,13 +63,11 @@ def connect(settings: JobsSettings) -> redis.Redis:
         "health_check_interval": 30,
     }
     if (watched := sentinels(url)) is None:
-        pool = redis.BlockingConnectionPool.from_url(
-            url, max_connections=MOST_CONNECTIONS, timeout=2 * settings.redis_timeout, **options
-        )
+        pool = _Pool.from_url(url, max_connections=MOST_CONNECTIONS, timeout=2 * settings.redis_timeout, **options)
         return redis.Redis.from_pool(pool)
     options |= {"username": watched.username, "password": watched.password, "db": watched.db}
     asked = Sentinel(watched.hosts, sentinel_kwargs={**timeouts, "password": watched.sentinel_password})  # type: ignore[no-untyped-call]  # not annotated
-    client: redis.Redis = asked.master_for(watched.master, **options)
+    client: redis.Redis = asked.master_for(watched.master, connection_pool_class=_SentinelPool, **options)
     return client
 
 
@@ -79,6 +94,10 @@ def translated() -> Iterator[None]:
         if trouble is None and isinstance(error, ResponseError):
             raise
         raise LedgerUnavailable(trouble or type(error).__name__) from error
+    except RuntimeError as error:
+        if "closed" not in str(error):  # uvloop's word for a connection that was reset just now
+            raise
+        raise LedgerUnavailable("reset") from error
 
 
 def _trouble(error: Exception) -> str | None:

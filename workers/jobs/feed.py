@@ -11,9 +11,9 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import structlog
-from redis.exceptions import RedisError
 
 from pipeline.types import Stage
+from workers.jobs.connection import LedgerUnavailable, translated
 from workers.jobs.ledger import FEED, Ledger
 from workers.jobs.model import Job, JobEvent
 
@@ -114,11 +114,12 @@ class Feed:
         place: bytes | None = None
         while True:
             try:
-                place = await self._read_on(place) if place else await self._end_of_stream()
-            except (RedisError, OSError) as error:
+                with translated():
+                    place = await self._read_on(place) if place else await self._end_of_stream()
+            except LedgerUnavailable as error:
                 # From its end then: a stream that was lost starts again, perhaps at an earlier time.
                 place = None
-                log.warning("feed.read_failed", error=type(error).__name__)
+                log.warning("feed.read_failed", error=str(error))
                 await asyncio.sleep(RETRY_DELAY)
 
     async def _end_of_stream(self) -> bytes:
