@@ -275,7 +275,7 @@ async def test_workers_of_which_one_is_killed_go_on_being_swept(
             async with working(ledger, redis_url, model, RESULT_CACHE_TTL="0"):
                 first.send_signal(signal.SIGKILL)
                 first.wait()
-                jobs = [await ended(feed, job_id, 60) for job_id in ids]
+                jobs = [await ended(feed, job_id, within=60) for job_id in ids]
     assert {(job.status, job.attempts) for job in jobs} == {("completed", 2)}
     assert await ledger.client.exists("unacked", "unacked_index") == 0
     await queue.close()
