@@ -51,6 +51,7 @@ class Broker:
     def delete(self) -> None:
         for name in (self.queue, dead_letters(self.queue)):
             self.connection.default_channel.queue_delete(name)
+            self.connection.default_channel.exchange_delete(name)
         self.connection.release()
 
 
