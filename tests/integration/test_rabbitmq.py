@@ -12,9 +12,9 @@ import pytest
 from kombu.connection import Connection
 from pydantic import SecretStr
 
-from tests.support.cuttable import cuttable
 from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.openai_server import late, openai_server, well_behaved
+from tests.support.relay import relay
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, SLOTS, ended, submit, working
 from workers.jobs.feed import Feed
@@ -156,7 +156,7 @@ async def test_jobs_end_although_every_connection_to_the_broker_breaks_again_and
     model: ImageServer,
 ) -> None:
     model.fallback = lambda request: late(well_behaved(request), 0.3)
-    async with cuttable(PORT) as wire:
+    async with relay(PORT) as wire:
         settings = settings.model_copy(update={"broker_url": SecretStr(url(wire.port))})
         queue = JobQueue.connect(settings)
         async with working(ledger, redis_url, model, **env(settings)) as process:
@@ -166,7 +166,7 @@ async def test_jobs_end_although_every_connection_to_the_broker_breaks_again_and
                     ids += [await submit(ledger, queue, photo, user_input=f"{number} {n}") for n in range(5)]
                 except QueueUnavailable:
                     pytest.fail("the connection had broken between two messages, and was not opened anew")
-                wire.cut()
+                wire.reset()
             jobs = await asyncio.gather(*(ended(feed, job_id, within=60) for job_id in ids))
             assert process.poll() is None
         await queue.close()

@@ -9,11 +9,11 @@ import pytest
 
 from pipeline.types import Stage, Usage
 from tests.support.api_server import ApiServer, running_api
-from tests.support.cuttable import cuttable
 from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.jobs import completed, new_job, observation, result
 from tests.support.openai_server import late, openai_server, well_behaved
 from tests.support.redis_server import RedisServer, free_port, start_redis
+from tests.support.relay import relay
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, SLOTS, ended, submit, working
 from workers.insist import insist
@@ -175,14 +175,14 @@ async def test_jobs_end_at_their_first_attempt_although_every_connection_of_thei
     with openai_server() as model, image_server() as origin:
         model.fallback = lambda request: late(well_behaved(request), 0.3)
         origin.on(PHOTO, reply(200, (samples / "glass-1.jpg").read_bytes()))
-        async with cuttable(redis_server.port) as wire:
+        async with relay(redis_server.port) as wire:
             behind = f"redis://127.0.0.1:{wire.port}/0"
             async with working(ledger, behind, model, RESULT_CACHE_TTL="0", WORKERS_LEASE="15") as process:
                 for number in range(5):
                     asked = len(model.requests)
                     ids = [await submit(ledger, queue, origin.url(PHOTO), user_input=f"{number} {n}") for n in range(4)]
                     await eventually(lambda asked=asked: _has_asked(model, asked + 1))  # type: ignore[misc]
-                    wire.cut()
+                    wire.reset()
                     jobs = [await ended(feed, job_id) for job_id in ids]
                     assert {(job.status, job.attempts) for job in jobs} == {("completed", 1)}
                 assert process.poll() is None
