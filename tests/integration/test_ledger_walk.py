@@ -137,7 +137,7 @@ class Walk(RuleBasedStateMachine):
         if self.status(job_id) is JobStatus.QUEUED:
             self.run(self.ledger.client.hset(f"bunri:job:{job_id}", "not_before", 1))
             self.run(self.ledger.client.zadd(OUTBOX, {job_id: 1}))
-        assert all(self.status(due) is JobStatus.QUEUED for due in self.run(self.ledger.take_due()))
+        assert all(self.status(due) is JobStatus.QUEUED for due, _ in self.run(self.ledger.take_due()))
 
     @rule(job_id=jobs)
     def the_deadline_passes(self, job_id: str) -> None:

@@ -171,8 +171,8 @@ class Deliveries:
     async def due(self) -> int:
         """Deliveries whose time has come: those that wait for a free worker."""
         with translated():
-            seconds, _ = await self._client.time()
-            return int(await self._client.zcount(DELIVERIES, "-inf", seconds))
+            seconds, micros = await self._client.time()
+            return int(await self._client.zcount(DELIVERIES, "-inf", seconds + micros / 1e6))
 
     async def open(self) -> int:
         """Deliveries that have not ended: planned, due or under way."""
