@@ -226,6 +226,20 @@ async def test_a_write_is_repeated_until_redis_takes_it_and_given_up_in_time() -
         await insist(takes_the_second, until=now)
 
 
+async def test_a_cancellation_is_heeded_at_whatever_step_of_a_command_it_comes(ledger: Ledger) -> None:
+    steps = 0
+    while True:
+        asking = asyncio.create_task(ledger.client.ping())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if not asking.cancel():
+            break
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        steps += 1
+    assert steps > 0
+
+
 async def test_one_worker_leads_until_it_resigns_or_is_gone(ledger: Ledger) -> None:
     first, second = Leadership(ledger, "first"), Leadership(ledger, "second")
     await first.seek()

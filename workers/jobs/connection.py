@@ -3,7 +3,8 @@
 The ledger, and whatever else the fleet shares, builds on it.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
@@ -36,8 +37,30 @@ class LedgerUnavailable(Exception):
     """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
+class _Interruptible:
+    """redis-py writes under `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as it ends."""
+
+    async def send_packed_command(self: Any, command: Iterable[bytes], *, check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(command)
+        except BaseException:  # A part may have been sent: nothing else can go over this connection.
+            await self.disconnect(nowait=True)
+            raise
+
+
 class _Wakeful:
     """redis-py does not see that uvloop has closed a connection that was reset, and would send on it."""
+
+    connection_class: type
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.connection_class = type("Connection", (_Interruptible, self.connection_class), {})
 
     async def ensure_connection(self, connection: Any) -> None:
         if connection._writer is not None and connection._writer.is_closing():  # noqa: SLF001 - it has no other name
