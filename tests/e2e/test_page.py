@@ -552,7 +552,7 @@ async def test_an_api_out_of_reach_is_said_and_sending_again_stays_one_job(api: 
 
 async def test_a_fault_of_the_request_names_the_fields(visit: Visit) -> None:
     async def spoil(route: Route) -> None:
-        await route.continue_(post_data=json.dumps({"image_url": PHOTO, "priority": "bulk"}))
+        await route.continue_(post_data=json.dumps({"image_url": PHOTO, "priority": "urgent"}))
 
     visit.broken.append("/api/v1/scan")
     await visit.page.route("**/api/v1/scan", spoil)
