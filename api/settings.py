@@ -4,23 +4,17 @@ import re
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from pipeline.environment import EnvironmentSettings
 
 ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(EnvironmentSettings):
     """The API. Names that people share carry no prefix; the rest carry `API_`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="API_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="API_")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import DirectoryPath, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from pipeline.address import AddressGuard
+from pipeline.environment import EnvironmentSettings
 from pipeline.types import Frozen
 
 RESOURCES = Path(__file__).parent / "resources"
@@ -29,18 +30,10 @@ PRICES = {
 """As developers.openai.com/api/docs/models had them in November 2026; requests under 272 000 tokens."""
 
 
-class PipelineSettings(BaseSettings):
+class PipelineSettings(EnvironmentSettings):
     """The pipeline: models, intake, uploads. Names that people share carry no prefix; the rest carry `PIPELINE_`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PIPELINE_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_")
 
     resources: DirectoryPath = Field(
         RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and local model."

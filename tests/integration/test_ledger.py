@@ -125,6 +125,18 @@ async def test_finished_stages_come_back_with_the_next_claim(ledger: Ledger) -> 
     assert again.token > claim.token
 
 
+async def test_an_end_whose_answer_was_lost_can_be_written_again_by_its_holder_alone(ledger: Ledger) -> None:
+    claim = await claimed(ledger)
+    await ledger.complete(claim, result())
+    ended = await ledger.get(claim.job_id), await ledger.events(claim.job_id), await ledger.counts()
+    await ledger.complete(claim, result("이것은 버려져요."))
+    with pytest.raises(StaleClaim):
+        await ledger.fail(claim, FAILURE)
+    with pytest.raises(StaleClaim):
+        await ledger.complete(claim.model_copy(update={"token": claim.token + 1}), result())
+    assert (await ledger.get(claim.job_id), await ledger.events(claim.job_id), await ledger.counts()) == ended
+
+
 async def test_a_stale_holder_writes_nothing(ledger: Ledger) -> None:
     stale = await claimed(ledger)
     await eventually(lambda: lapsed(ledger, stale.job_id))

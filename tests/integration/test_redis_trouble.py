@@ -105,7 +105,6 @@ async def test_in_a_full_redis_jobs_that_were_taken_come_to_their_end(own_ledger
 
 
 async def test_a_policy_that_forgets_jobs_is_named(own_api: ApiServer, own_ledger: Ledger) -> None:
-    await own_ledger.client.config_set("maxmemory", 10**9)
     await own_ledger.client.config_set("maxmemory-policy", "allkeys-lru")
     assert "allkeys-lru" in await says(own_api)
 

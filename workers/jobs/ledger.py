@@ -114,7 +114,7 @@ class Ledger:
             await self.client.set(PROBE, 1, ex=60)
             memory = await self.client.info("memory")
         policy = memory.get("maxmemory_policy", "noeviction")
-        if memory.get("maxmemory") and policy != "noeviction":
+        if policy != "noeviction":
             raise LedgerUnavailable(f"Redis may forget jobs: its maxmemory-policy is {policy}, not noeviction")
 
     # --- the api's side ---

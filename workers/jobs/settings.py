@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import Annotated, Self, assert_never
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from pipeline.environment import EnvironmentSettings
 from workers.jobs.location import is_redis, sentinels
 from workers.jobs.model import Priority
 
@@ -19,18 +20,10 @@ KEY_BYTES = range(24, 65)
 Step = Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)]
 
 
-class JobsSettings(BaseSettings):
+class JobsSettings(EnvironmentSettings):
     """Queue and ledger, of api and workers. Both URLs may carry a password, so they are secrets."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="WORKERS_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="WORKERS_")
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),

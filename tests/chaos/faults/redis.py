@@ -89,7 +89,7 @@ async def play_pause(rig: Rig, seconds: float, *, limit: float) -> None:
     rig.demand(not rig.has_killed_a_worker and all(worker.is_alive for worker in rig.workers), "a worker died")
 
 
-@fault("F11", "every connection to Redis is reset every 2 s, for 30 s", wired=True, seconds=30)
+@fault("F11", "every connection to Redis is reset every 2 s, for 30 s", wired=True, seconds=40)
 async def f11(rig: Rig) -> None:
     """No worker gets stuck, and none leaks connections."""
     await rig.accepted(0)

@@ -10,7 +10,9 @@ if token == '' then
     return 0
   end
 elseif not holds(job, token) then
-  return 0
+  -- Perhaps by this very write, whose answer was lost.
+  local ended = redis.call('HMGET', job, 'ended_by', 'status')
+  return (ended[1] == token and ended[2] == status) and 1 or 0
 end
 although_full()
 if token ~= '' then
@@ -22,7 +24,8 @@ if redis.call('HEXISTS', job, 'callback') == 1 then
   redis.call('ZADD', KEYS[5], time, job_id)
 end
 local first_event = set_fields(job, 6)
-redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl)
+redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl,
+  'ended_by', token)
 redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
 for i = 6, #KEYS do
   redis.call('ZREM', KEYS[i], job_id)
