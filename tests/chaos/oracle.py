@@ -128,12 +128,14 @@ def no_call_is_paid_twice(seen: Observed) -> Iterator[str]:
 
 
 def _is_excused(call: Call, disruptions: list[Disruption]) -> bool:
-    """Whether what the call brought was lost with the process that had asked, or with the end of Redis's file."""
+    """Whether what the call brought was lost: on its way, with the process that had asked, or with Redis's last write."""
     ended = call.ended or 0.0
     for each in disruptions:
         if each.what.startswith(("kill worker", "stop worker")) and (
             each.began - JUST_AFTER <= ended <= each.ended + JUST_AFTER
         ):
+            return True
+        if each.what == "silent model" and each.began - JUST_AFTER <= ended <= each.ended:
             return True
         if each.what == "kill redis" and each.began - AOF_SECONDS <= ended <= each.began:
             return True
