@@ -128,7 +128,7 @@ def no_call_is_paid_twice(seen: Observed) -> Iterator[str]:
 
 
 def _is_excused(call: Call, disruptions: list[Disruption]) -> bool:
-    """Whether what the call brought was lost: on its way, with the process that had asked, or with Redis's last write."""
+    """Whether what the call brought was lost: on its way, with who had asked, or with the last writes of Redis."""
     ended = call.ended or 0.0
     for each in disruptions:
         if each.what.startswith(("kill worker", "stop worker")) and (
