@@ -38,7 +38,7 @@ ORIGINS: dict[str, tuple[Answer, tuple[str, ...]]] = {
     "sends 10 GB": (endless(b"\xff" * 65_536), ("source.too_large",)),
     "sends a gzip bomb": (compressed(bytes(200_000_000)), ("source.too_large",)),
     "cuts its body": (cut(b"x" * 5000, 1000), ("source.unreachable",)),
-    "redirects for ever": (redirect("/photo/0/on"), ("source.unreachable",)),
+    "redirects for ever": (redirect("?on"), ("source.unreachable",)),
     "speaks no HTTP": (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), ("source.unreachable",)),
 }
 
