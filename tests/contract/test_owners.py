@@ -21,7 +21,7 @@ OWNERS = {
     "redis": {
         "workers/jobs/connection.py",
         "workers/jobs/ledger.py",
-        "workers/jobs/deliveries.py",
+        "workers/jobs/scripts.py",
         "cli/redis.py",
     },
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/consumer.py", "workers/jobs/queue.py"},

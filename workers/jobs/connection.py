@@ -1,4 +1,4 @@
-"""The connection to Redis, the scripts that run there, and what trouble with it is called.
+"""The connection to Redis, and what trouble with it is called.
 
 The ledger, and whatever else the fleet shares, builds on it.
 """
@@ -6,12 +6,10 @@ The ledger, and whatever else the fleet shares, builds on it.
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
 from workers.jobs.location import sentinels
@@ -99,12 +97,6 @@ async def disconnect(client: redis.Redis) -> None:
     await client.aclose()
     if (asked := getattr(client.connection_pool, "sentinel_manager", None)) is not None:
         await asked.aclose()
-
-
-def script(client: redis.Redis, name: str) -> AsyncScript:
-    """`lua/<name>.lua` behind the prelude."""
-    folder = files("workers.jobs") / "lua"
-    return client.register_script((folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text())
 
 
 @contextmanager

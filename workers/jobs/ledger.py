@@ -19,7 +19,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.connection import LedgerUnavailable, connect, disconnect, script, translated
+from workers.jobs.connection import LedgerUnavailable, connect, disconnect, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -44,6 +44,7 @@ from workers.jobs.record import (
     retries_of,
     spent_of,
 )
+from workers.jobs.scripts import Scripts
 from workers.jobs.settings import JobsSettings
 
 QUEUED = "bunri:queued"  # job id → created at; for bulk jobs so much more that they stand behind all others
@@ -87,10 +88,11 @@ class Ledger:
     def __init__(self, client: Redis, settings: JobsSettings) -> None:
         self.client = client
         self._settings = settings
-        self._create, self._claim = script(client, "create"), script(client, "claim")
-        self._record, self._finish = script(client, "record"), script(client, "finish")
-        self._release, self._take_due = script(client, "release"), script(client, "take_due")
-        self._reserve = script(client, "reserve")
+        self.scripts = scripts = Scripts(client, settings.redis_timeout)
+        self._create, self._claim = scripts.load("create"), scripts.load("claim")
+        self._record, self._finish = scripts.load("record"), scripts.load("finish")
+        self._release, self._take_due = scripts.load("release"), scripts.load("take_due")
+        self._reserve = scripts.load("reserve")
 
     @classmethod
     def connect(cls, settings: JobsSettings) -> Self:
