@@ -64,8 +64,8 @@ def build() -> BareApp:
     @app.task(name=TASK, acks_late=True)  # type: ignore[untyped-decorator]
     async def scan(job_id: str, image_url: str, user_input: str) -> None:
         job = JobInput(image_url=image_url, user_input=user_input)
-        result = await app.pipeline.run(job, resume=Checkpoints(), emit=nothing, reuse=nothing)
-        await app.client.set(RESULT_PREFIX + job_id, result.model_dump_json(), ex=DAY)
+        finished = await app.pipeline.run(job, resume=Checkpoints(), emit=nothing, reuse=nothing)
+        await app.client.set(RESULT_PREFIX + job_id, finished.result.model_dump_json(), ex=DAY)
 
     return app
 
