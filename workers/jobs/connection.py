@@ -4,10 +4,11 @@ The ledger, and whatever else the fleet shares, builds on it.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError, ResponseError
@@ -35,10 +36,15 @@ class LedgerUnavailable(Exception):
     """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
-class _Interruptible:
-    """redis-py writes under `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as it ends."""
+class _Mended:
+    """redis-py's connection, whose two habits do not suit us."""
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """As redis-py does, in C: a script's thirty arguments take it 60 µs."""
+        return [hiredis.pack_command((*name.split(), *arguments)) for name, *arguments in commands]
 
     async def send_packed_command(self: Any, command: Iterable[bytes], *, check_health: bool = True) -> None:
+        """Without `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as it ends."""
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
         if check_health:
@@ -58,7 +64,7 @@ class _Wakeful:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.connection_class = type("Connection", (_Interruptible, self.connection_class), {})
+        self.connection_class = type("Connection", (_Mended, self.connection_class), {})
 
     async def ensure_connection(self, connection: Any) -> None:
         if connection._writer is not None and connection._writer.is_closing():  # noqa: SLF001 - it has no other name
