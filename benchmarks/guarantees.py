@@ -2,7 +2,8 @@
 
 The same pipeline, photo, stand-in for the model, pool and number of jobs at once, in turns; the median of the rounds.
 A worker is stopped (SIGSTOP) while the jobs are submitted, so that submitting and working are measured apart. The
-difference is all that Bunri adds: record, lease, checkpoints, events, gate, result cache, sweep, webhooks' place.
+difference is all that Bunri adds: record, lease, checkpoints, events, gate, result cache, sweep, webhooks' place. Both
+workers send task events, for Flower.
 """
 
 import argparse
