@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-intake bench-overhead bench-storm clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -65,6 +65,9 @@ bench-intake: $(SYNCED) ## Measure image intake against naive Pillow
 
 bench-storm: $(SYNCED) ## A minute of 429 under load: few calls are rejected, no job fails
 	$(BIN)/python -m benchmarks.storm
+
+bench-guarantees: $(SYNCED) ## Measure the CPU that the guarantees cost above a bare task
+	$(BIN)/python -m benchmarks.guarantees
 
 bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's own time
 	$(BIN)/python -m benchmarks.overhead

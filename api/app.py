@@ -81,7 +81,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             guard,
             metrics,
             ledger,
-            Deliveries(ledger.client),
+            Deliveries(ledger),
             feed,
             queue,
             store,

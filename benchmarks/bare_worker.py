@@ -1,7 +1,8 @@
 """The same pipeline behind a bare `@app.task(acks_late=True)`: no ledger, no events, no gate. For `guarantees.py`.
 
 `BARE_BROKER` names the Redis; it runs on Bunri's own pool, so that only the guarantees differ. The result goes where
-Celery's backend would put it, one SET with a day to live.
+Celery's backend would put it, one SET with a day to live. It sends Celery's task events as Bunri's worker does: Flower
+must see both, and that is no guarantee.
 """
 
 import os
@@ -54,6 +55,7 @@ def build() -> BareApp:
     app.conf.update(
         worker_pool="workers.pool:AsyncioPool",
         worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
         task_ignore_result=True,
         task_default_queue=QUEUE,
     )
@@ -62,8 +64,8 @@ def build() -> BareApp:
     @app.task(name=TASK, acks_late=True)  # type: ignore[untyped-decorator]
     async def scan(job_id: str, image_url: str, user_input: str) -> None:
         job = JobInput(image_url=image_url, user_input=user_input)
-        result = await app.pipeline.run(job, resume=Checkpoints(), emit=nothing, reuse=nothing)
-        await app.client.set(RESULT_PREFIX + job_id, result.model_dump_json(), ex=DAY)
+        finished = await app.pipeline.run(job, resume=Checkpoints(), emit=nothing, reuse=nothing)
+        await app.client.set(RESULT_PREFIX + job_id, finished.result.model_dump_json(), ex=DAY)
 
     return app
 

@@ -2,7 +2,8 @@
 
 The same pipeline, photo, stand-in for the model, pool and number of jobs at once, in turns; the median of the rounds.
 A worker is stopped (SIGSTOP) while the jobs are submitted, so that submitting and working are measured apart. The
-difference is all that Bunri adds: record, lease, checkpoints, events, gate, result cache, sweep, webhooks' place.
+difference is all that Bunri adds: record, lease, checkpoints, events, gate, result cache, sweep, webhooks' place. Both
+workers send task events, for Flower.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+import uvloop
 from celery import Celery
 
 from benchmarks import bare_worker
@@ -187,7 +189,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=400, help="in one round")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    costs = {name: median(found) for name, found in asyncio.run(measure(options.jobs, options.rounds)).items()}
+    costs = {name: median(found) for name, found in uvloop.run(measure(options.jobs, options.rounds)).items()}
     added = costs["bunri"].whole - costs["bare"].whole
     print(
         f"{options.rounds} × {options.jobs} jobs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; CPU-ms per job"

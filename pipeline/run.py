@@ -29,6 +29,14 @@ class Emit(Protocol):
     async def __call__(self, *events: StageEvent) -> None: ...
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A result, and the steps that led to it and were not emitted: they belong in one write with the job's end."""
+
+    result: PipelineResult
+    steps: tuple[StageEvent, ...]
+
+
 class Reuse(Protocol):
     """Earlier results of the same question about the same photo."""
 
@@ -57,7 +65,7 @@ class Pipeline:
 
     async def run(
         self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse, instead: str | None = None
-    ) -> PipelineResult:
+    ) -> Finished:
         """Run the stages that `resume` lacks, by the model that the job asks for or the one named `instead` of it.
 
         Raises a PipelineError, or ModelPaused; what was emitted by then stays true.
@@ -66,24 +74,26 @@ class Pipeline:
         self._look_ahead(by, resume)
         observation = resume.observation
         clock = _Stopwatch()
+        steps = []
         if observation is None:
             await emit(_started(Stage.FETCH))
             image = await self.load(job)
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
-                await emit(*_REUSED)
-                return earlier.model_copy(update={"cached": True})
+                return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
             observation = await self.vision.observe(image, by)
-            await emit(_completed(Stage.VISION, clock, observation), _started(Stage.RULE))
+            steps.append(_completed(Stage.VISION, clock, observation))
             del image  # A job waits seconds for its answer; the bytes need not.
-        else:
-            await emit(_started(Stage.RULE))
-        rule = self.rules.match(observation, job.locale)
-        await emit(_completed(Stage.RULE, clock), _started(Stage.ANSWER))
+        steps.append(_started(Stage.RULE))
+        try:
+            rule = self.rules.match(observation, job.locale)
+            steps += (_completed(Stage.RULE, clock), _started(Stage.ANSWER))
+        finally:  # The rule takes microseconds, so it has no write of its own; the observation was paid for.
+            await emit(*steps)
         answer = resume.answer or await self.answer.write(observation, rule, by)
-        await emit(_completed(Stage.ANSWER, clock, answer))
         degraded = self._is_degraded(job, observation, answer)
-        return PipelineResult(observation=observation, rule=rule, answer=answer, degraded=degraded)
+        result = PipelineResult(observation=observation, rule=rule, answer=answer, degraded=degraded)
+        return Finished(result, (_completed(Stage.ANSWER, clock, answer),))
 
     def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
         """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""

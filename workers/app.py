@@ -114,7 +114,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
     def _deliverer(self, ledger: Ledger) -> Deliverer:
         sender = WebhookSender.of(self._pipeline_settings, self._settings.webhook_keys)
         texts = Texts.load(self._pipeline_settings.resources)
-        return Deliverer(ledger, Deliveries(ledger.client), sender, texts, self._settings.webhook_schedule)
+        return Deliverer(ledger, Deliveries(ledger), sender, texts, self._settings.webhook_schedule)
 
 
 def build_celery() -> BunriWorker:

@@ -2,15 +2,13 @@
 
 import asyncio
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from pipeline.types import PipelineResult
 from workers.insist import insist
-from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import Claim
+from workers.jobs.model import Claim, Shared
 
 POLL = 0.2
 
@@ -38,8 +36,8 @@ class JobReuse:
             found = await insist(ask, until=math.inf)
         return found.result
 
-    async def share(self, result: PipelineResult) -> None:
-        """Keep it for other jobs, unless it was theirs or degraded. Not worth a wait: the job itself comes first."""
-        if self._fingerprint is not None and not result.cached and not result.degraded:
-            with suppress(LedgerUnavailable):
-                await self.ledger.share(self._fingerprint, result, ttl=self.ttl)
+    def to_share(self, result: PipelineResult) -> Shared | None:
+        """For other jobs, unless it was theirs or degraded."""
+        if self._fingerprint is None or result.cached or result.degraded:
+            return None
+        return Shared(fingerprint=self._fingerprint, ttl=self.ttl)

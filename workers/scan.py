@@ -20,8 +20,8 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.model import ModelPaused
-from pipeline.run import Pipeline
-from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, Usage
+from pipeline.run import Finished, Pipeline
+from pipeline.types import Answer, Checkpoints, Observation, Stage, StageEvent, Usage
 from workers import retry
 from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
@@ -102,7 +102,7 @@ class Scanner:
             chance=random.random(),  # noqa: S311 - jitter
         )
         try:
-            result = await self._answer(run)
+            finished = await self._answer(run)
         except ModelPaused as pause:
             await self._park_or_fail(run, pause)
         except PipelineError as error:
@@ -113,11 +113,12 @@ class Scanner:
             log.exception("job.broke")
             await self._fail(run, Internal(), run.progress.stage)
         else:
-            await run.reuse.share(result)
-            await insist(partial(self.ledger.complete, claim, result), until=ends_at)
+            result = finished.result
+            shared = run.reuse.to_share(result)
+            await insist(partial(self.ledger.complete, claim, result, *finished.steps, shared=shared), until=ends_at)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
-    async def _answer(self, run: "_Run") -> PipelineResult:
+    async def _answer(self, run: "_Run") -> Finished:
         """As asked; or, of what is still to do, by the fallback model, when the one asked for cannot be had."""
         try:
             return await self._run_until_deadline(run)
@@ -131,7 +132,7 @@ class Scanner:
             log.warning("job.fell_back", code=error.spec.code, detail=error.detail)
         return await self._run_until_deadline(run, instead=self.fallback)
 
-    async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> PipelineResult:
+    async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> Finished:
         try:
             async with asyncio.timeout_at(run.ends_at) as limit:
                 return await self.pipeline.run(

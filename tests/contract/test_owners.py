@@ -21,9 +21,10 @@ OWNERS = {
     "redis": {
         "workers/jobs/connection.py",
         "workers/jobs/ledger.py",
-        "workers/jobs/deliveries.py",
+        "workers/jobs/scripts.py",
         "cli/redis.py",
     },
+    "hiredis": {"workers/jobs/connection.py"},
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/consumer.py", "workers/jobs/queue.py"},
     "kombu": {"workers/broker.py", "workers/pool.py", "workers/jobs/transport.py"},
     "prometheus_client": {"api/metrics.py", "api/meta.py"},

@@ -21,7 +21,7 @@ ARRIVED = Report(status=204, seconds=0.1, outcome=Outcome.DELIVERED)
 
 @pytest.fixture
 def deliveries(ledger: Ledger) -> Deliveries:
-    return Deliveries(ledger.client)
+    return Deliveries(ledger)
 
 
 async def recorded(ledger: Ledger, **fields: Any) -> str:

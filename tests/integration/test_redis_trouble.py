@@ -228,7 +228,7 @@ async def test_a_write_is_repeated_until_redis_takes_it_and_given_up_in_time() -
 async def test_a_cancellation_is_heeded_at_whatever_step_of_a_command_it_comes(ledger: Ledger) -> None:
     steps = 0
     while True:
-        asking = asyncio.create_task(ledger.depth())
+        asking = asyncio.create_task(ledger.ping())
         for _ in range(steps):
             await asyncio.sleep(0)
         if not asking.cancel():

@@ -27,7 +27,7 @@ def hook() -> Iterator[Receiver]:
 
 @pytest.fixture
 def deliveries(ledger: Ledger) -> Deliveries:
-    return Deliveries(ledger.client)
+    return Deliveries(ledger)
 
 
 async def test_a_photo_becomes_a_webhook_and_its_address_no_log_line(

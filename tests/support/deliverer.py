@@ -31,7 +31,7 @@ async def delivering(
     lookup: Lookup = system_lookup,
 ) -> AsyncIterator[Deliveries]:
     """Deliver until the block ends. Loopback may be called unless `guard` says otherwise."""
-    deliveries = Deliveries(ledger.client)
+    deliveries = Deliveries(ledger)
     keys = JobsSettings.model_validate({"webhook_secrets": secrets}).webhook_keys
     sender = WebhookSender(guard or AddressGuard("127.0.0.1", ()), keys, lookup=lookup)
     deliverer = Deliverer(ledger, deliveries, sender, Texts.load(RESOURCES), schedule)

@@ -1,17 +1,16 @@
-"""The connection to Redis, the scripts that run there, and what trouble with it is called.
+"""The connection to Redis, and what trouble with it is called.
 
 The ledger, and whatever else the fleet shares, builds on it.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
 from workers.jobs.location import sentinels
@@ -37,10 +36,15 @@ class LedgerUnavailable(Exception):
     """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
-class _Interruptible:
-    """redis-py writes under `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as it ends."""
+class _Mended:
+    """redis-py's connection, whose two habits do not suit us."""
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """As redis-py does, in C: a script's thirty arguments take it 60 µs."""
+        return [hiredis.pack_command((*name.split(), *arguments)) for name, *arguments in commands]
 
     async def send_packed_command(self: Any, command: Iterable[bytes], *, check_health: bool = True) -> None:
+        """Without `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as it ends."""
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
         if check_health:
@@ -60,7 +64,7 @@ class _Wakeful:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.connection_class = type("Connection", (_Interruptible, self.connection_class), {})
+        self.connection_class = type("Connection", (_Mended, self.connection_class), {})
 
     async def ensure_connection(self, connection: Any) -> None:
         if connection._writer is not None and connection._writer.is_closing():  # noqa: SLF001 - it has no other name
@@ -99,12 +103,6 @@ async def disconnect(client: redis.Redis) -> None:
     await client.aclose()
     if (asked := getattr(client.connection_pool, "sentinel_manager", None)) is not None:
         await asked.aclose()
-
-
-def script(client: redis.Redis, name: str) -> AsyncScript:
-    """`lua/<name>.lua` behind the prelude."""
-    folder = files("workers.jobs") / "lua"
-    return client.register_script((folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text())
 
 
 @contextmanager

@@ -7,11 +7,10 @@ a worker that dies in one only delays it, and a receiver may hear of a job more 
 from enum import StrEnum
 
 import orjson
-from redis.asyncio import Redis
 
 from pipeline.types import Frozen, Recorded
-from workers.jobs.connection import script, translated
-from workers.jobs.ledger import DELIVERIES, DELIVERY_COUNTS
+from workers.jobs.connection import translated
+from workers.jobs.ledger import DELIVERIES, DELIVERY_COUNTS, Ledger
 
 LEASE = 30.0
 """Seconds for one attempt, from the moment it is taken: twice the 15 that it may take on the wire."""
@@ -90,10 +89,10 @@ class Delivery(Frozen):
 class Deliveries:
     """One per process, on the ledger's client. Every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-        self._take, self._resend = script(client, "take_deliveries"), script(client, "resend")
-        self._begin, self._end = script(client, "begin_attempt"), script(client, "end_attempt")
+    def __init__(self, ledger: Ledger) -> None:
+        self._client, scripts = ledger.client, ledger.scripts
+        self._take, self._resend = scripts.load("take_deliveries"), scripts.load("resend")
+        self._begin, self._end = scripts.load("begin_attempt"), scripts.load("end_attempt")
 
     # --- the worker's side ---
 

@@ -6,7 +6,7 @@ Only to save work. Two leaders, as after a stall, do no harm: the ledger's scrip
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from workers.jobs.connection import script, translated
+from workers.jobs.connection import translated
 from workers.jobs.ledger import Ledger
 
 LEADER = "bunri:leader"  # the worker that sweeps now; expires
@@ -20,7 +20,7 @@ RENEW_EVERY = TERM / 3
 class Leadership:
     def __init__(self, ledger: Ledger, worker: str) -> None:
         self._worker = worker
-        self._lead = script(ledger.client, "lead")
+        self._lead = ledger.scripts.load("lead")
         self._ends_at = 0.0
 
     @property

@@ -19,7 +19,7 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.connection import LedgerUnavailable, connect, disconnect, script, translated
+from workers.jobs.connection import LedgerUnavailable, connect, disconnect, translated
 from workers.jobs.model import (
     PROGRESS,
     Claim,
@@ -31,6 +31,7 @@ from workers.jobs.model import (
     NewJob,
     Priority,
     Reservation,
+    Shared,
     WorkerBeat,
 )
 from workers.jobs.record import (
@@ -40,10 +41,11 @@ from workers.jobs.record import (
     flat,
     job_of,
     priority_of,
-    progress_of,
     retries_of,
     spent_of,
+    steps_of,
 )
+from workers.jobs.scripts import Scripts
 from workers.jobs.settings import JobsSettings
 
 QUEUED = "bunri:queued"  # job id → created at; for bulk jobs so much more that they stand behind all others
@@ -87,10 +89,11 @@ class Ledger:
     def __init__(self, client: Redis, settings: JobsSettings) -> None:
         self.client = client
         self._settings = settings
-        self._create, self._claim = script(client, "create"), script(client, "claim")
-        self._record, self._finish = script(client, "record"), script(client, "finish")
-        self._release, self._take_due = script(client, "release"), script(client, "take_due")
-        self._reserve = script(client, "reserve")
+        self.scripts = scripts = Scripts(client, settings.redis_timeout)
+        self._create, self._claim = scripts.load("create"), scripts.load("claim")
+        self._record, self._finish = scripts.load("record"), scripts.load("finish")
+        self._release, self._take_due = scripts.load("release"), scripts.load("take_due")
+        self._reserve = scripts.load("reserve")
 
     @classmethod
     def connect(cls, settings: JobsSettings) -> Self:
@@ -254,16 +257,7 @@ class Ledger:
 
         `write` numbers the writes of a claim from 1, so that one whose answer was lost can be sent again.
         """
-        fields: Fields = {}
-        bodies = []
-        for event in events:
-            progress = progress_of(event)
-            fields |= {"stage": event.stage, "progress": progress}
-            if event.seconds is not None:
-                fields[f"timing:{event.stage}"] = event.seconds
-            if event.checkpoint is not None:
-                fields[f"checkpoint:{event.stage}"] = event.checkpoint.model_dump_json()
-            bodies.append(event_body(claim.job_id, event.stage, event.status, progress))
+        fields, bodies = steps_of(claim.job_id, events)
         with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
@@ -276,17 +270,21 @@ class Ledger:
         """Keep the lease. Raises StaleClaim, which is how a worker hears of a cancel."""
         await self.record(claim)
 
-    async def complete(self, claim: Claim, result: PipelineResult) -> None:
-        """Raises StaleClaim: then the result is dropped, because the job has another end or another worker.
+    async def complete(
+        self, claim: Claim, result: PipelineResult, *steps: StageEvent, shared: Shared | None = None
+    ) -> None:
+        """End the job with its result and the last steps, and keep the result for other jobs if it is to be shared.
 
-        The job's model and usage are those of its checkpoints, which a failed job shows, too.
+        Raises StaleClaim: then the result is dropped, because the job has another end or another worker. The job's
+        model and usage are those of its checkpoints, which a failed job shows, too.
         """
-        fields: Fields = {
+        fields, bodies = steps_of(claim.job_id, steps)
+        fields |= {
             "result": result.model_dump_json(),
             "degraded": int(result.degraded),
             "cached": int(result.cached),
         }
-        await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields)
+        await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields, bodies=bodies, shared=shared)
 
     async def fail(
         self, claim: Claim, error: JobError, stage: Stage | None = None, *, spent: Usage | None = None
@@ -339,14 +337,6 @@ class Ledger:
             )
         made = PipelineResult.model_validate_json(value[0]) if state == b"made" else None
         return Reservation(result=made, holder=value[0].decode() if state == b"held" else None)
-
-    async def share(self, fingerprint: str, result: PipelineResult, *, ttl: int) -> None:
-        """Keep a result for other jobs, `ttl` seconds."""
-        with translated():
-            async with self.client.pipeline(transaction=True) as pipe:
-                pipe.hset(_result_key(fingerprint), "result", result.model_dump_json())
-                pipe.expire(_result_key(fingerprint), ttl)
-                await pipe.execute()
 
     # --- the sweep's side ---
 
@@ -427,13 +417,15 @@ class Ledger:
         status: JobStatus,
         *,
         fields: Fields | None = None,
+        bodies: list[bytes] | None = None,
         error: JobError | None = None,
         failed_stage: Stage | None = None,
+        shared: Shared | None = None,
     ) -> bool:
         """End the job in one write; False if it had ended. An empty token ends it whoever holds it, else StaleClaim."""
         fate = f"{status}:{error.code}" if error and status is JobStatus.FAILED else str(status)
         fields = (fields or {}) | ({"error": error.model_dump_json()} if error else {})
-        bodies = []
+        bodies = list(bodies or ())
         if failed_stage in PROGRESS and failed_stage not in (Stage.QUEUED, Stage.DONE, None):
             bodies.append(event_body(job_id, failed_stage, StageStatus.FAILED, PROGRESS[failed_stage]))
         if status is JobStatus.COMPLETED:
@@ -443,8 +435,14 @@ class Ledger:
         listing = (QUEUED, OUTBOX, LEASES, DEADLINES)
         with translated():
             done = await self._finish(
-                keys=[_job_key(job_id), _events_key(job_id), FEED, COUNTS, DELIVERIES, *listing],
-                args=[job_id, token, status, self._settings.result_ttl, fate, *flat(fields), *bodies],
+                keys=[
+                    *(_job_key(job_id), _events_key(job_id), FEED, COUNTS, DELIVERIES),
+                    *(_result_key(shared.fingerprint if shared else ""), *listing),
+                ],
+                args=[
+                    *(job_id, token, status, self._settings.result_ttl, fate, shared.ttl if shared else 0),
+                    *(*flat(fields), *bodies),
+                ],
             )
         if not done and token != "":
             raise StaleClaim

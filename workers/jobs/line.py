@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from workers.jobs.connection import script, translated
+from workers.jobs.connection import translated
 from workers.jobs.ledger import LEASES, QUEUED, WORKERS, Ledger
 from workers.jobs.model import Job, JobStatus, Priority
 
@@ -67,7 +67,7 @@ class Lookout:
     """One per process. Each look is one round trip, and raises LedgerUnavailable when Redis is in trouble."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._look = script(ledger.client, "look")
+        self._look = ledger.scripts.load("look")
 
     async def look(self) -> Line:
         with translated():

@@ -156,6 +156,13 @@ class Reservation(Frozen):
     holder: str | None = None
 
 
+class Shared(Frozen):
+    """That a result is kept for other jobs, under which fingerprint and for how many seconds."""
+
+    fingerprint: str
+    ttl: int
+
+
 class JobEvent(Frozen):
     """One entry of a job's event list: `seq` is its place there, from 1; `data` the JSON object as stored.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from workers.jobs.connection import script, translated
+from workers.jobs.connection import translated
 from workers.jobs.ledger import Ledger
 
 
@@ -22,7 +22,7 @@ class RateLimit:
     def __init__(self, ledger: Ledger, *, a_minute: int, burst: int) -> None:
         self.burst = burst
         self._interval = 60 / a_minute
-        self._take = script(ledger.client, "take_token")
+        self._take = ledger.scripts.load("take_token")
 
     async def take(self, caller: str) -> Allowance:
         """Count one request; one that may not pass counts for nothing. Raises LedgerUnavailable."""

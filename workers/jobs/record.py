@@ -1,6 +1,6 @@
 """How a job is written down: its fields and events as Redis keeps them, to and from our types. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,21 @@ def progress_of(event: StageEvent) -> int:
         return PROGRESS[event.stage]
     stages = list(PROGRESS)
     return PROGRESS[stages[stages.index(event.stage) - 1]]
+
+
+def steps_of(job_id: str, events: Iterable[StageEvent]) -> tuple[Fields, list[bytes]]:
+    """What the record and the event list gain by these steps."""
+    fields: Fields = {}
+    bodies = []
+    for event in events:
+        progress = progress_of(event)
+        fields |= {"stage": event.stage, "progress": progress}
+        if event.seconds is not None:
+            fields[f"timing:{event.stage}"] = event.seconds
+        if event.checkpoint is not None:
+            fields[f"checkpoint:{event.stage}"] = event.checkpoint.model_dump_json()
+        bodies.append(event_body(job_id, event.stage, event.status, progress))
+    return fields, bodies
 
 
 def checkpoints_of(fields: Mapping[bytes, bytes]) -> Checkpoints:

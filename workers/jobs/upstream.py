@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipeline.errors import ModelAccount, ModelRateLimited, ModelTimeout, ModelUnavailable, PipelineError
-from workers.jobs.connection import script, translated
+from workers.jobs.connection import translated
 from workers.jobs.ledger import Ledger
 
 PAUSES: Mapping[type[PipelineError], tuple[int, ...]] = {
@@ -111,7 +111,7 @@ class Upstream:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._report, self._ask = script(ledger.client, "model_report"), script(ledger.client, "model_ask")
+        self._report, self._ask = ledger.scripts.load("model_report"), ledger.scripts.load("model_ask")
 
     async def report(self, model: str, tally: Tally, ended: Ended | None = None) -> Pause:
         """Hand in what became of calls, and learn how the model stands. `ended` is one of the calls in the tally."""
