@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -168,6 +169,18 @@ async def test_the_job_ends_with_its_code(world: World, code: str) -> None:
     assert SECRET not in repr(logs)
     events = await world.ledger.events(job.job_id)
     assert SECRET not in repr(events)
+
+
+async def test_an_observation_that_no_rule_matches_is_kept_and_the_rule_has_failed(world: World) -> None:
+    job = await no_rule(world)
+    assert (job.model, job.usage.output_tokens) == ("gpt-5.6-terra", 100)
+    events = [orjson.loads(event.data) for event in await world.ledger.events(job.job_id)]
+    assert [(event["stage"], event["status"]) for event in events[-4:]] == [
+        ("vision", "completed"),
+        ("rule", "started"),
+        ("rule", "failed"),
+        ("done", "completed"),
+    ]
 
 
 @pytest.mark.parametrize("code", [code for code, spec in CATALOGUE.items() if spec.retryable])
