@@ -93,7 +93,7 @@ async def f01_decoder(rig: Rig) -> None:
 
 @fault("F01-store", "kill -9 of a worker whose final write is on its way to Redis", wired=True)
 async def f01_store(rig: Rig) -> None:
-    """The job runs again and pays for nothing: both results were checkpoints by then."""
+    """The job runs again after its last checkpoint: only what died with the write, the answer, is asked for again."""
     job = rig.middle
     hold = rig.model.hold(job, "answer")
     await wait_for(hold.caught)
@@ -104,7 +104,8 @@ async def f01_store(rig: Rig) -> None:
     hold.release()
     await wait_for(trap.caught)
     await expect_restart(rig, job, await rig.kill_worker(worker))
-    rig.demand(len(rig.model.calls_of(job)) == 2, "a stage was asked again")
+    rig.demand(len(rig.model.calls_of(job, "vision")) == 1, "vision was asked again")
+    rig.demand(len(rig.model.calls_of(job, "answer")) == 2, "the answer was not asked exactly twice")
 
 
 async def freeze_decoders(rig: Rig, job: int) -> None:
