@@ -21,7 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.model import ModelPaused
 from pipeline.run import Finished, Pipeline
-from pipeline.types import Answer, Checkpoints, Observation, Stage, StageEvent, Usage
+from pipeline.types import Answer, Checkpoints, Observation, PaidCall, Stage, StageEvent
 from workers import retry
 from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
@@ -129,6 +129,8 @@ class Scanner:
         except PipelineError as error:
             if self.fallback is None or not isinstance(error, FALLBACK_ERRORS) or isinstance(run.plan(error), RetryIn):
                 raise
+            if error.spent is not None:
+                await run.progress.charge(error.spent)
             log.warning("job.fell_back", code=error.spec.code, detail=error.detail)
         return await self._run_until_deadline(run, instead=self.fallback)
 
@@ -156,8 +158,7 @@ class Scanner:
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                spent = error.spent or Usage()
-                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=spent)
+                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent)
                 await insist(put_back, until=run.ends_at)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
@@ -187,11 +188,19 @@ class _Progress:
         self.done = claim.checkpoints
 
     async def __call__(self, *events: StageEvent) -> None:
-        self._writes += 1
-        await insist(partial(self._ledger.record, self._claim, *events, write=self._writes), until=self._ends_at)
+        await self._write(*events)
         self.stage = events[-1].stage
         for event in events:
             self.done = _with_checkpoint(self.done, event.checkpoint)
+
+    async def charge(self, spent: PaidCall) -> None:
+        """Write down a call that came to nothing, before the job goes on without it."""
+        await self._write(spent=spent)
+
+    async def _write(self, *events: StageEvent, spent: PaidCall | None = None) -> None:
+        self._writes += 1
+        write = partial(self._ledger.record, self._claim, *events, write=self._writes, spent=spent)
+        await insist(write, until=self._ends_at)
 
 
 def _with_checkpoint(done: Checkpoints, checkpoint: Observation | Answer | None) -> Checkpoints:
