@@ -14,6 +14,7 @@ from pipeline.errors import (
     JobDeadlineExceeded,
     ModelAccount,
     ModelBadOutput,
+    ModelBudgetExhausted,
     ModelRateLimited,
     ModelTimeout,
     ModelUnavailable,
@@ -44,7 +45,8 @@ log = structlog.get_logger()
 class Scanner:
     """Runs jobs one after the other or all at once; holds no state of any of them.
 
-    `fallback` names the model that answers where the one asked for cannot.
+    `fallback` names the model that answers where the one asked for cannot, `over_budget` the one that does while
+    today's budget is used up.
     """
 
     ledger: Ledger
@@ -52,6 +54,7 @@ class Scanner:
     pipeline: Pipeline
     result_cache_ttl: int
     fallback: str | None = None
+    over_budget: str | None = None
 
     async def run(self, job_id: str) -> None:
         """Work on the job until it has ended, is put back, or turns out to be another's.
@@ -123,16 +126,24 @@ class Scanner:
         try:
             return await self._run_until_deadline(run)
         except ModelPaused as pause:
-            if self.fallback is None:
+            if (instead := self.fallback) is None:
                 raise
             log.warning("job.fell_back", code=pause.cause.spec.code, seconds=pause.seconds)
         except PipelineError as error:
-            if self.fallback is None or not isinstance(error, FALLBACK_ERRORS) or isinstance(run.plan(error), RetryIn):
+            if (instead := self._stand_in(run, error)) is None:
                 raise
             if error.spent is not None:
                 await run.progress.charge(error.spent)
             log.warning("job.fell_back", code=error.spec.code, detail=error.detail)
-        return await self._run_until_deadline(run, instead=self.fallback)
+        return await self._run_until_deadline(run, instead=instead)
+
+    def _stand_in(self, run: "_Run", error: PipelineError) -> str | None:
+        """The model that does what is left; None: the error stands."""
+        if isinstance(error, ModelBudgetExhausted):
+            return self.over_budget
+        if isinstance(error, FALLBACK_ERRORS) and isinstance(run.plan(error), GiveUp):
+            return self.fallback
+        return None
 
     async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> Finished:
         try:
