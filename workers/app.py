@@ -13,9 +13,11 @@ from celery.signals import setup_logging
 
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
+from pipeline.model import LOCAL
 from pipeline.settings import PipelineSettings
 from pipeline.texts import Texts
 from workers import broker
+from workers.budget import Budget
 from workers.deliver import Deliverer
 from workers.forever import forever
 from workers.gate import REFRESH_EVERY, SharedGate
@@ -23,7 +25,7 @@ from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import WorkerBeat
+from workers.jobs.model import OverBudget, WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue
 from workers.jobs.settings import JobsSettings
 from workers.jobs.transport import consumer_settings
@@ -70,10 +72,13 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             Upstream(ledger),
             probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,
             per_minute=self._worker_settings.model_rpm,
+            budget=Budget(self._settings.model_budget_usd, self._settings.model_budget_exceeded),
         )
         pipeline = build_pipeline(self._pipeline_settings, gate)
         self._scanner = Scanner(
-            ledger, leases, pipeline, self._settings.result_cache_ttl, self._worker_settings.fallback_model
+            *(ledger, leases, pipeline, self._settings.result_cache_ttl),
+            fallback=self._worker_settings.fallback_model,
+            over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
         beat = WorkerBeat(
             worker=f"{socket.gethostname()}:{os.getpid()}",
