@@ -110,19 +110,27 @@ class Observation(Recorded):
 
 
 class RuleMatch(Recorded):
-    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale."""
+    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
+
+    `insufficiencies` are the codes of what the situation tags show to be missing.
+    """
 
     key: str
     category: str
     document: dict[str, Any]
+    insufficiencies: tuple[str, ...] = ()
 
 
 class Answer(Recorded):
-    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business."""
+    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business.
+
+    `contradictions` are the codes for which a model's own words were replaced by the rule's.
+    """
 
     disposal_steps: tuple[str, ...]
     insufficiencies: tuple[str, ...] = ()
     user_answer: str
+    contradictions: tuple[str, ...] = ()
     model: str
     usage: Usage = Usage()
 

@@ -26,7 +26,10 @@ class VisionModel(Protocol):
 
 
 class AnswerModel(Protocol):
-    """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused."""
+    """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused.
+
+    Its `insufficiencies` are what it could not do itself; what the item lacks is added by the caller.
+    """
 
     name: str
 
