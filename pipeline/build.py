@@ -8,6 +8,7 @@ import structlog
 
 from pipeline.address import AddressGuard
 from pipeline.answer import AnswerWriter
+from pipeline.contradiction import Contradictions
 from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
 from pipeline.insufficiency import Insufficiencies
@@ -34,6 +35,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     gate = gate or OpenGate()
     texts = Texts.load(settings.resources)
     rulebook = Rulebook.load(settings.resources)
+    contradictions = Contradictions.load(settings.resources, rulebook)
     insufficiencies = Insufficiencies.load(settings.resources, rulebook, texts)
     closing = AsyncExitStack()
 
@@ -61,7 +63,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
         load=_image_loader(settings, store, closing),
         vision=Vision(lookers, default),
         rules=RuleMatcher(rulebook, insufficiencies),
-        answer=AnswerWriter(writers, default, texts),
+        answer=AnswerWriter(writers, default, texts, contradictions),
         gate=gate,
         version=pipeline_version(fingerprints(settings.resources)),
         setup=repr(
