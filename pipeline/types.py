@@ -1,7 +1,7 @@
 """Frozen models that travel between the stages of the pipeline. Imports nothing of ours."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -107,6 +107,36 @@ class Observation(Recorded):
     candidates: tuple[Candidate, ...] = ()
     model: str
     usage: Usage = Usage()
+
+
+class NamedThing(Recorded):
+    """A thing that a question names, by a name of ours in the question's language, and what is said about it."""
+
+    name: str
+    classification: Classification
+    situation_tags: tuple[str, ...] = ()
+    confidence: float
+
+
+class ThingsNamed(Recorded):
+    """One or more, in the order of the question."""
+
+    kind: Literal["things"] = "things"
+    things: tuple[NamedThing, ...] = Field(min_length=1)
+
+
+class UnknownThing(Recorded):
+    """About waste, as far as can be told, but of no thing that we know."""
+
+    kind: Literal["unknown"] = "unknown"
+
+
+class NotWaste(Recorded):
+    kind: Literal["not_waste"] = "not_waste"
+
+
+Reading = ThingsNamed | UnknownThing | NotWaste
+"""What a question asks about."""
 
 
 class RuleMatch(Recorded):
