@@ -101,6 +101,7 @@ class Grammar(Frozen):
     negations: Pattern
     situations: tuple[Situation, ...]
     disposal: Pattern
+    discarded: Pattern
     off_topic: Pattern
 
     @classmethod
@@ -145,7 +146,7 @@ def _broken_patterns(grammar: Grammar) -> Iterator[str]:
         relations.second_is_context,
         relations.first_is_vessel,
     )
-    single = (grammar.destinations, grammar.negations, grammar.disposal, grammar.off_topic)
+    single = (grammar.destinations, grammar.negations, grammar.disposal, grammar.discarded, grammar.off_topic)
     patterns = [
         grammar.run_on,
         *(pattern for each in (*several, *grammar.situations) for pattern in (*each.ko, *each.en)),

@@ -51,7 +51,8 @@ class Matcher:
         mentions = self._things(text, said)
         if mentions:
             return ThingsNamed(things=tuple(self._named(mention, mentions, said, text, locale) for mention in mentions))
-        if about_waste or len(words_of(text.replace(",", " "))) <= FEW_WORDS:
+        discarded = self._grammar.discarded.either.search(text) is not None
+        if about_waste or discarded or len(words_of(text.replace(",", " "))) <= FEW_WORDS:
             return UnknownThing()
         return NotWaste()
 
@@ -139,7 +140,7 @@ class Matcher:
             if second is None
             or second.key in self._parts
             or first.suffix
-            or text[first.end : second.start].strip() != ""
+            or not self._finder.are_nouns(text[first.end : second.start])
         ]
 
     def _without_parts(self, text: str, mentions: Mentions) -> Mentions:
@@ -174,11 +175,7 @@ def _blanked(text: str, pattern: re.Pattern[str]) -> str:
 
 def _without_circumstances(mentions: Mentions, said: list[Said]) -> Mentions:
     """What is on a thing is no other thing: in "박스에 기름이 묻었어" the oil is a state of the box."""
-    things = [
-        mention
-        for mention in mentions
-        if not any(each.start <= mention.start and mention.end < each.end for each in said)
-    ]
+    things = [mention for mention in mentions if not any(each.start < mention.end < each.end for each in said)]
     return things or mentions[:1]
 
 

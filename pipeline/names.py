@@ -104,6 +104,11 @@ class NameFinder:
         ko, en = _shown(name)
         return Mention(start, end, compared, ko, en, name.thing.classification, EXACT, suffix)
 
+    def are_nouns(self, between: str) -> bool:
+        """At most one Korean word, which has neither particle nor ending: "커피 테이크아웃 컵"."""
+        words = between.split()
+        return not words or (len(words) == 1 and _is_korean(words[0]) and len(list(self._stems(words[0]))) == 1)
+
     def _at(self, words: list[Word], at: int) -> Mention | None:
         for last in range(min(at + MOST_WORDS, len(words)) - 1, at - 1, -1):
             if (mention := self._exact(words[at : last + 1])) is not None:
