@@ -60,7 +60,7 @@ def share_right(matcher: Matcher, questions: Iterable[Question]) -> float:
 
 def main() -> None:
     matcher, questions = load_matcher(), load_questions()
-    groups = {
+    groups: dict[str, list[Question]] = {
         "all": questions,
         **{part: [each for each in questions if each.part == part] for part in ("tune", *UNTOUCHED)},
         "untouched": [each for each in questions if each.part in UNTOUCHED],

@@ -50,6 +50,7 @@ class Relations(Frozen):
     only_context: Patterns
     second_is_context: Patterns
     first_is_vessel: Patterns
+    left_inside: Patterns
 
 
 class Material(Frozen):
@@ -92,6 +93,8 @@ class Grammar(Frozen):
     masks: Patterns
     destinations: Pattern
     relations: Relations
+    dangerous: tuple[str, ...]
+    joining: tuple[str, ...]
     parts: tuple[str, ...]
     ambiguous: tuple[str, ...]
     materials: tuple[Material, ...]
@@ -123,6 +126,7 @@ def _unknown_names(grammar: Grammar, rulebook: Rulebook) -> Iterator[str]:
         *((each.category, each.minor) for each in grammar.heads),
         *((each.to, each.minor) for each in grammar.moves),
         *((name, None) for each in grammar.moves for name in each.origin),
+        *((name, None) for name in grammar.dangerous),
     ]
     for category, minor in named:
         if category not in categories:
@@ -145,6 +149,7 @@ def _broken_patterns(grammar: Grammar) -> Iterator[str]:
         relations.only_context,
         relations.second_is_context,
         relations.first_is_vessel,
+        relations.left_inside,
     )
     single = (grammar.destinations, grammar.negations, grammar.disposal, grammar.discarded, grammar.off_topic)
     patterns = [

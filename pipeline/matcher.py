@@ -96,27 +96,46 @@ class Matcher:
         for word in words_of(rest)[:REACH]:
             for cut in range(len(word.text), 0, -1):
                 end = held.end + word.start + cut
-                mention = self._finder.named(held.key + key(word.text[:cut]), held.start, end, word.text[cut:])
-                if mention is not None:
-                    return mention
+                for begin in self._beginnings(text, held):
+                    name = key(text[begin : held.end]) + key(word.text[:cut])
+                    if (mention := self._finder.named(name, begin, end, word.text[cut:])) is not None:
+                        return mention
         return None
+
+    def _beginnings(self, text: str, mention: Mention) -> list[int]:
+        """Of a name of several words, the last words may be the name's core: "커피 원두"."""
+        return [mention.start + word.start for word in words_of(text[mention.start : mention.end])]
 
     def _without_lone_context(self, text: str, mentions: Mentions) -> Mentions:
         pattern = self._grammar.relations.only_context.either
         return [mention for mention in mentions if not pattern.match(text[mention.end :])] or mentions
 
     def _without_context(self, text: str, mentions: Mentions) -> Mentions:
-        relations = self._grammar.relations
         dropped: set[int] = set()
         for at, (first, second) in enumerate(pairwise(mentions)):
             between = text[first.end : second.start].rstrip()
             if "," in between:
                 continue
-            if relations.first_is_context.either.match(between) or relations.first_is_vessel.either.match(between):
+            if self._is_context(first, between):
                 dropped.add(at)
-            elif relations.second_is_context.either.match(between) and at not in dropped:
+            elif at not in dropped and self._has_context(first, between):
                 dropped.add(at + 1)
         return [mention for at, mention in enumerate(mentions) if at not in dropped]
+
+    def _is_context(self, first: Mention, between: str) -> bool:
+        relations = self._grammar.relations
+        if first.place.middle_category in self._grammar.dangerous and relations.left_inside.either.match(between):
+            return False
+        if relations.first_is_vessel.either.match(between):
+            return first.key not in self._parts
+        return relations.first_is_context.either.match(between) is not None
+
+    def _has_context(self, first: Mention, between: str) -> bool:
+        relations = self._grammar.relations
+        patterns = [relations.second_is_context, relations.first_is_vessel]
+        if first.place.middle_category in self._grammar.dangerous:
+            patterns.append(relations.left_inside)
+        return any(pattern.either.match(between) for pattern in patterns)
 
     def _of_its_material(self, text: str, mentions: Mentions) -> Mentions:
         """A steel bowl ("스텐 그릇") is metal, whatever a bowl most often is."""
@@ -175,7 +194,11 @@ def _blanked(text: str, pattern: re.Pattern[str]) -> str:
 
 def _without_circumstances(mentions: Mentions, said: list[Said]) -> Mentions:
     """What is on a thing is no other thing: in "박스에 기름이 묻었어" the oil is a state of the box."""
-    things = [mention for mention in mentions if not any(each.start < mention.end < each.end for each in said)]
+    things = [
+        mention
+        for mention in mentions
+        if not any(each.start <= mention.start and mention.end < each.end for each in said)
+    ]
     return things or mentions[:1]
 
 

@@ -72,6 +72,7 @@ class NameFinder:
     def __init__(self, lexicon: Lexicon, grammar: Grammar, rulebook: Rulebook) -> None:
         self._lexicon = lexicon
         self._suffixes = grammar.suffixes.all
+        self._joining = frozenset((",", *grammar.joining))
         self._run_on = re.compile(grammar.run_on)
         self._heads = {
             key(name): (name, rulebook.classification(head.category, head.minor))
@@ -105,9 +106,11 @@ class NameFinder:
         return Mention(start, end, compared, ko, en, name.thing.classification, EXACT, suffix)
 
     def are_nouns(self, between: str) -> bool:
-        """At most one Korean word, which has neither particle nor ending: "커피 테이크아웃 컵"."""
+        """At most one word, and a bare one: no particle, no ending, no "and"."""
         words = between.split()
-        return not words or (len(words) == 1 and _is_korean(words[0]) and len(list(self._stems(words[0]))) == 1)
+        if len(words) != 1:
+            return not words
+        return words[0] not in self._joining and (not _is_korean(words[0]) or len(list(self._stems(words[0]))) == 1)
 
     def _at(self, words: list[Word], at: int) -> Mention | None:
         for last in range(min(at + MOST_WORDS, len(words)) - 1, at - 1, -1):
@@ -130,7 +133,7 @@ class NameFinder:
         """A longer end is a closer name."""
         for stem, suffix in self._stems(word.text):
             for begin in range(1, len(stem) - 1):
-                mention = self.named(key(stem[begin:]), word.start, word.start + len(stem), suffix)
+                mention = self.named(key(stem[begin:]), word.start + begin, word.start + len(stem), suffix)
                 if mention is not None and _is_korean(stem):
                     return _less_sure(mention, COMPOUND)
         return None
