@@ -13,6 +13,9 @@ from pipeline.types import Frozen, Locale
 
 FILE = "contradictions.yaml"
 
+REACH = 80
+"""So many letters behind a claim may still forbid it."""
+
 
 class Words(Frozen):
     """Regular expressions for lower-case text, by language. Empty ones match nothing."""
@@ -115,16 +118,18 @@ class Contradictions:
         return tuple(dict.fromkeys(found))
 
     def _in_sentence(self, sentence: str, category: str, locale: Locale) -> Iterator[str]:
-        read = ""
+        """From an exception on ("깨졌다면 …") the sentence speaks of another case."""
+        exception = self._file.exceptions.find(sentence, locale)
+        end = 0
         for clause in self._file.clauses.split(sentence, locale):
-            read += clause
-            if self._file.exceptions.find(read, locale):
-                continue
+            end += len(clause)
+            if exception and exception.end() <= end:
+                return
             of_a_part = self._is_about_a_part(clause, category, locale)
             if not of_a_part:
                 yield from self._wrong_bins(clause, category, locale)
             claims = [each for each in self._file.claims if each.of_parts or not of_a_part]
-            yield from self._wrong_claims(claims, clause, sentence[len(read) :], category, locale)
+            yield from self._wrong_claims(claims, clause, sentence[end : end + REACH], category, locale)
 
     def _is_about_a_part(self, clause: str, category: str, locale: Locale) -> bool:
         return any(part.find(clause, locale) for part in self._file.parts if category not in part.own)
@@ -154,7 +159,7 @@ class Contradictions:
         for claim in claims:
             if category not in claim.categories or not (found := claim.find(clause, locale)):
                 continue
-            after = clause[found.end() :] + rest
+            after = (clause[found.end() :] + rest)[:REACH]
             around = after if locale is Locale.KO else f"{clause[: found.start()]} {after}"
             if not self._file.forbidden.find(around, locale):
                 yield claim.id

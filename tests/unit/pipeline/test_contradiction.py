@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_no_rule_contradicts_itself(middle: str, locale: Locale) -> None:
 
 def test_of_an_item_that_nobody_recognised_no_text_is_wrong() -> None:
     assert contradictions.find(["종량제봉투에 버려 주세요."], UNCLASSIFIED, Locale.KO) == ()
+
+
+@pytest.mark.parametrize("text", [", " * 1000, "그대로 버려, " * 250, "as it is, " * 200])
+@pytest.mark.parametrize("locale", Locale)
+def test_a_text_made_of_clauses_takes_no_longer_than_its_length(text: str, locale: Locale) -> None:
+    """It took 15 s when each clause was read with all before it."""
+    contradictions.find([""], "무색페트병", locale)  # The patterns are compiled at their first use.
+    began = time.process_time()
+    contradictions.find([text], "무색페트병", locale)
+    assert time.process_time() - began < 1
 
 
 def test_each_code_is_named_once() -> None:
