@@ -57,7 +57,7 @@ class Word:
 
 def normalised(text: str) -> str:
     """Lower case, letters and digits only; commas stand for all that divides. Of a long text, the first part."""
-    text = unicodedata.normalize("NFKC", text[:MOST_LETTERS]).lower().replace("’", "'")
+    text = unicodedata.normalize("NFKC", text[:MOST_LETTERS])[:MOST_LETTERS].lower().replace("’", "'")
     text = re.sub(r"[,.?!;:/&\n()\[\]~…·]+", " , ", text)
     return " ".join(re.sub(r"[^\w,' ]+", " ", text).split())
 
