@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -71,6 +71,9 @@ bench-guarantees: $(SYNCED) ## Measure the CPU that the guarantees cost above a 
 
 bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's own time
 	$(BIN)/python -m benchmarks.overhead
+
+bench-questions: $(SYNCED) ## Measure how well questions in words are read without a model
+	$(BIN)/python -m benchmarks.questions
 
 clean: ## Remove what the targets installed and wrote
 	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

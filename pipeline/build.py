@@ -8,8 +8,10 @@ import structlog
 
 from pipeline.address import AddressGuard
 from pipeline.answer import AnswerWriter
+from pipeline.contradiction import Contradictions
 from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
+from pipeline.insufficiency import Insufficiencies
 from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, VisionModel
 from pipeline.model.local import LocalAnswer, LocalVision
 from pipeline.rulebook import Rulebook
@@ -33,6 +35,8 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     gate = gate or OpenGate()
     texts = Texts.load(settings.resources)
     rulebook = Rulebook.load(settings.resources)
+    contradictions = Contradictions.load(settings.resources, rulebook)
+    insufficiencies = Insufficiencies.load(settings.resources, rulebook, texts)
     closing = AsyncExitStack()
 
     local_vision = LocalVision(settings.resources / "local_model", rulebook, settings.local_threshold)
@@ -58,8 +62,8 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     return Pipeline(
         load=_image_loader(settings, store, closing),
         vision=Vision(lookers, default),
-        rules=RuleMatcher(rulebook),
-        answer=AnswerWriter(writers, default),
+        rules=RuleMatcher(rulebook, insufficiencies),
+        answer=AnswerWriter(writers, default, texts, contradictions),
         gate=gate,
         version=pipeline_version(fingerprints(settings.resources)),
         setup=repr(

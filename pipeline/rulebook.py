@@ -1,19 +1,16 @@
 """Taxonomy and rules: load, validate, index. All names and texts are data under resources/; none are here."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
+from pipeline.resource import read_yaml, repeated
 from pipeline.types import Classification, Frozen, Locale
 
 UNCLASSIFIED = "미분류"
-
-Model = TypeVar("Model", bound=BaseModel)
 
 # In the texts of a rule these quotes name a middle category, so that a misspelt reference is found at load.
 QUOTED_CATEGORY = {Locale.KO: re.compile("‘([^’]*)’"), Locale.EN: re.compile("“([^”]*)”")}
@@ -112,9 +109,9 @@ class Rulebook:
     def load(cls, resources: Path) -> "Rulebook":
         """Read taxonomy.yaml and rulebook/*.yaml. Raises ValueError naming every mistake of every file."""
         mistakes: list[str] = []
-        taxonomy = _read(resources / "taxonomy.yaml", Taxonomy, mistakes)
+        taxonomy = read_yaml(resources / "taxonomy.yaml", Taxonomy, mistakes)
         paths = sorted((resources / "rulebook").glob("*.yaml"))
-        rules = [rule for path in paths if (rule := _read(path, Rule, mistakes)) is not None]
+        rules = [rule for path in paths if (rule := read_yaml(path, Rule, mistakes)) is not None]
         book = None
         if taxonomy is not None:
             try:
@@ -171,27 +168,6 @@ class Rulebook:
         }
 
 
-class _StrictLoader(yaml.CSafeLoader):
-    """YAML keeps the last of two equal keys in silence; here that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 — PyYAML's signature
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := _repeated(keys):
-            raise yaml.constructor.ConstructorError(None, None, f"listed twice: {', '.join(repeated)}", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(path: Path, model: type[Model], mistakes: list[str]) -> Model | None:
-    try:
-        data = yaml.load(path.read_text("utf-8"), _StrictLoader)  # noqa: S506 — it is a safe loader
-        return model.model_validate(data)
-    except ValidationError as error:
-        mistakes += [f"{path.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mistakes.append(f"{path.name}: {error}")
-    return None
-
-
 def _taxonomy_mistakes(taxonomy: Taxonomy) -> Iterator[str]:
     middles = [middle for major in taxonomy.majors for middle in major.middles]
     minors = [minor for middle in middles for minor in middle.minors]
@@ -204,9 +180,9 @@ def _taxonomy_mistakes(taxonomy: Taxonomy) -> Iterator[str]:
     }
     for kind, things in listed.items():
         for field in ("id", "ko", "en"):
-            for name in _repeated([getattr(thing, field) for thing in things]):
+            for name in repeated([getattr(thing, field) for thing in things]):
                 yield f"taxonomy.yaml: {kind} listed twice: {name}"
-    for name in [*_repeated([minor.ko for minor in minors]), *_repeated([minor.en for minor in minors])]:
+    for name in [*repeated([minor.ko for minor in minors]), *repeated([minor.en for minor in minors])]:
         yield f"taxonomy.yaml: minor category listed twice: {name}"
     if UNCLASSIFIED not in {middle.ko for middle in middles}:
         yield f"taxonomy.yaml: there is no middle category {UNCLASSIFIED}"
@@ -217,7 +193,7 @@ def _rule_mistakes(taxonomy: Taxonomy, rules: tuple[Rule, ...]) -> Iterator[str]
         Locale.KO: {middle.ko for major in taxonomy.majors for middle in major.middles},
         Locale.EN: {middle.en for major in taxonomy.majors for middle in major.middles},
     }
-    for category in _repeated([rule.category for rule in rules]):
+    for category in repeated([rule.category for rule in rules]):
         yield f"rulebook: two rules for {category}"
     for rule in rules:
         if rule.category not in names[Locale.KO]:
@@ -226,7 +202,3 @@ def _rule_mistakes(taxonomy: Taxonomy, rules: tuple[Rule, ...]) -> Iterator[str]
             text = rule.text(locale).model_dump_json()
             for name in sorted(set(QUOTED_CATEGORY[locale].findall(text)) - names[locale]):
                 yield f"rulebook: the {locale} rule for {rule.category} names {name}: not in the taxonomy"
-
-
-def _repeated(names: list[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1]

@@ -1,13 +1,15 @@
 """Stage 2: Observation → RuleMatch. Pure."""
 
 from pipeline.errors import RulesNoMatch
+from pipeline.insufficiency import Insufficiencies
 from pipeline.rulebook import Rulebook
 from pipeline.types import Locale, Observation, RuleMatch
 
 
 class RuleMatcher:
-    def __init__(self, rulebook: Rulebook) -> None:
+    def __init__(self, rulebook: Rulebook, insufficiencies: Insufficiencies) -> None:
         self._rulebook = rulebook
+        self._insufficiencies = insufficiencies
 
     def match(self, observation: Observation, locale: Locale) -> RuleMatch:
         """The rule of the observed category; for 미분류 it is advice. Raises RulesNoMatch."""
@@ -15,4 +17,9 @@ class RuleMatcher:
         document = self._rulebook.rule(category, locale)
         if document is None:
             raise RulesNoMatch(f"the rulebook has no rule for {category}")
-        return RuleMatch(key=self._rulebook.middle(category).id, category=category, document=document)
+        return RuleMatch(
+            key=self._rulebook.middle(category).id,
+            category=category,
+            document=document,
+            insufficiencies=self._insufficiencies.missing(category, observation.situation_tags),
+        )

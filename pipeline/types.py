@@ -1,7 +1,7 @@
 """Frozen models that travel between the stages of the pipeline. Imports nothing of ours."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -116,20 +116,58 @@ class Observation(Recorded):
     usage: Usage = Usage()
 
 
+class NamedThing(Recorded):
+    """A thing that a question names, by a name of ours in the question's language, and what is said about it."""
+
+    name: str
+    classification: Classification
+    situation_tags: tuple[str, ...] = ()
+    confidence: float
+
+
+class ThingsNamed(Recorded):
+    """One or more, in the order of the question."""
+
+    kind: Literal["things"] = "things"
+    things: tuple[NamedThing, ...] = Field(min_length=1)
+
+
+class UnknownThing(Recorded):
+    """About waste, as far as can be told, but of no thing that we know."""
+
+    kind: Literal["unknown"] = "unknown"
+
+
+class NotWaste(Recorded):
+    kind: Literal["not_waste"] = "not_waste"
+
+
+Reading = ThingsNamed | UnknownThing | NotWaste
+"""What a question asks about."""
+
+
 class RuleMatch(Recorded):
-    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale."""
+    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
+
+    `insufficiencies` are the codes of what the situation tags show to be missing.
+    """
 
     key: str
     category: str
     document: dict[str, Any]
+    insufficiencies: tuple[str, ...] = ()
 
 
 class Answer(Recorded):
-    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business."""
+    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business.
+
+    `contradictions` are the codes for which a model's own words were replaced by the rule's.
+    """
 
     disposal_steps: tuple[str, ...]
     insufficiencies: tuple[str, ...] = ()
     user_answer: str
+    contradictions: tuple[str, ...] = ()
     model: str
     usage: Usage = Usage()
 

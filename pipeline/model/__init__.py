@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from pipeline.errors import PipelineError
-from pipeline.types import Answer, Locale, Observation, RuleMatch, SourceImage
+from pipeline.types import Answer, Locale, Observation, Reading, RuleMatch, SourceImage
 
 LOCAL = "local"
 """The name by which a job asks for the local model, whatever its version is called."""
@@ -25,8 +25,19 @@ class VisionModel(Protocol):
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation: ...
 
 
+class TextModel(Protocol):
+    """Reads a question. Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy."""
+
+    name: str
+
+    async def read(self, question: str, locale: Locale) -> Reading: ...
+
+
 class AnswerModel(Protocol):
-    """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused."""
+    """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused.
+
+    Its `insufficiencies` are what it could not do itself; what the item lacks is added by the caller.
+    """
 
     name: str
 

@@ -37,12 +37,11 @@ class Seen(BaseModel):
 
 
 class Written(BaseModel):
-    """The reply of the text model."""
+    """The reply of the text model. What else a server that ignores the schema may send is of no use, and no harm."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     disposal_steps: Annotated[list[Annotated[Line, Field(min_length=1)]], Field(min_length=1, max_length=MAX_STEPS)]
-    insufficiencies: Annotated[list[Line], Field(max_length=MAX_STEPS)]
     user_answer: Annotated[Line, Field(min_length=1)]
 
 
@@ -110,6 +109,7 @@ class HostedAnswer:
                 {
                     "classification": observation.classification.model_dump(),
                     "situation_tags": observation.situation_tags,
+                    "insufficiencies": rule.insufficiencies,
                     "confidence": observation.confidence,
                     "user_text": question,
                 }
@@ -118,7 +118,6 @@ class HostedAnswer:
         )
         return Answer(
             disposal_steps=tuple(written.disposal_steps),
-            insufficiencies=tuple(line for line in written.insufficiencies if line),
             user_answer=written.user_answer,
             model=self.name,
             usage=usage,
@@ -155,6 +154,5 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 _WRITTEN_SCHEMA = _object(
     disposal_steps={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_STEPS},
-    insufficiencies={"type": "array", "items": {"type": "string"}, "maxItems": MAX_STEPS},
     user_answer={"type": "string"},
 )

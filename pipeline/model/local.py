@@ -124,7 +124,7 @@ class LocalAnswer:
         unread = (self._texts.message("answer.unread", locale),) if question else ()
         return Answer(
             disposal_steps=document.steps,
-            insufficiencies=(*unread, *document.check),
+            insufficiencies=unread,
             user_answer=self._summary(observation, rule, document, locale),
             model=self.name,
         )

@@ -30,6 +30,7 @@ OWNERS = {
     "prometheus_client": {"api/metrics.py", "api/meta.py"},
     "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py"},
     "typer": {"cli/main.py"},
+    "rapidfuzz": {"pipeline/names.py"},
     "standardwebhooks": {"client/webhooks.py"},
 }
 
@@ -55,7 +56,7 @@ def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
 
 
 def test_adapters_are_imported_by_build_and_each_other_only() -> None:
-    adapters = {"hosted", "local", "openai", "responses"}
+    adapters = {"hosted", "local", "openai", "responses", "words"}
     importers = {
         str(path.relative_to(ROOT))
         for package in PACKAGES

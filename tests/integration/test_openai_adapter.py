@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.build import build_pipeline
 from pipeline.errors import PipelineError
+from pipeline.insufficiency import Insufficiencies
 from pipeline.model.hosted import HostedAnswer, HostedVision
 from pipeline.model.openai import OpenAIClient, translate
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
@@ -66,7 +67,7 @@ async def look(client: OpenAIClient, question: str = "") -> Any:
 
 
 async def write(client: OpenAIClient, question: str = "") -> Any:
-    rule = RuleMatcher(RULEBOOK).match(observation(), Locale.KO)
+    rule = RuleMatcher(RULEBOOK, Insufficiencies.load(RESOURCES, RULEBOOK, TEXTS)).match(observation(), Locale.KO)
     writer = HostedAnswer(client, client.settings.text_model, TEXTS)
     return await writer.write(observation(), rule, question=question, locale=Locale.KO)
 
@@ -205,11 +206,11 @@ async def test_a_model_may_say_that_it_does_not_know(client: OpenAIClient, serve
 
 async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: ImageServer) -> None:
     server.fallback = lambda _request: completed(
-        WRITTEN | {"disposal_steps": [" a\nb\x1b[31m "], "insufficiencies": ["", "c"]}
+        WRITTEN | {"disposal_steps": [" a\nb\x1b[31m "], "insufficiencies": ["c"]}
     )
     written = await write(client)
     assert written.disposal_steps == ("a b [31m",)
-    assert written.insufficiencies == ("c",)
+    assert written.insufficiencies == (), "what is missing is not the model's to say"
     assert written.user_answer == WRITTEN["user_answer"]
 
 

@@ -25,7 +25,6 @@ SEEN: dict[str, Any] = {
 }
 WRITTEN: dict[str, Any] = {
     "disposal_steps": ["내용물을 비워 주세요.", "물로 헹궈 주세요.", "유리병 수거함에 넣어 주세요."],
-    "insufficiencies": ["안이 비었는지 확인해 주세요."],
     "user_answer": "유리병이에요. 비우고 헹궈서 유리병 수거함에 넣어 주세요.",
 }
 USAGE: dict[str, Any] = {

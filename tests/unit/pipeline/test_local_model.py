@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.errors import SourceCorruptImage
 from pipeline.image import Bounds, prepare, to_rgb
+from pipeline.insufficiency import Insufficiencies
 from pipeline.model.local import LocalAnswer, LocalVision
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
@@ -234,10 +235,10 @@ def test_a_card_whose_categories_leave_a_class_out_is_refused(rulebook: Rulebook
 @pytest.mark.parametrize("locale", Locale)
 async def test_the_answer_is_the_rule_documents_own_steps(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
     observation = _observation(rulebook, "유리병", 0.9)
-    rule = RuleMatcher(rulebook).match(observation, locale)
+    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
     answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
     assert answer.disposal_steps == tuple(rule.document["steps"])
-    assert answer.insufficiencies == tuple(rule.document["check"])
+    assert answer.insufficiencies == ()
     assert rule.document["summary"] in answer.user_answer
     assert rule.document["steps"][0] in answer.user_answer
     assert answer.model == "local/rules"
@@ -247,7 +248,7 @@ async def test_the_answer_is_the_rule_documents_own_steps(rulebook: Rulebook, te
 async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rulebook, texts: Texts) -> None:
     observation = _observation(rulebook, "유리병", 0.9)
     for locale, name in ((Locale.KO, "유리병"), (Locale.EN, "Glass bottles")):
-        rule = RuleMatcher(rulebook).match(observation, locale)
+        rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
         answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
         assert name in answer.user_answer
 
@@ -255,16 +256,16 @@ async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rule
 @pytest.mark.parametrize("locale", Locale)
 async def test_what_the_person_wrote_is_said_to_be_unread(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
     observation = _observation(rulebook, "금속류", 0.9)
-    rule = RuleMatcher(rulebook).match(observation, locale)
+    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
     answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="뚜껑도요?", locale=locale)
-    assert answer.insufficiencies == (texts.message("answer.unread", locale), *rule.document["check"])
+    assert answer.insufficiencies == (texts.message("answer.unread", locale),)
 
 
 async def test_an_unsure_answer_offers_the_likely_candidates_only(rulebook: Rulebook, texts: Texts) -> None:
     observation = _observation(
         rulebook, UNCLASSIFIED, 0.4, candidates={"플라스틱류": 0.4, "유리병": 0.3, "금속류": 0.01}
     )
-    rule = RuleMatcher(rulebook).match(observation, Locale.EN)
+    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, Locale.EN)
     answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=Locale.EN)
     assert "Plastics, Glass bottles." in answer.user_answer
     assert "Metals" not in answer.user_answer
@@ -276,7 +277,7 @@ async def test_without_candidates_the_answer_says_that_it_does_not_know(
     rulebook: Rulebook, texts: Texts, locale: Locale
 ) -> None:
     observation = _observation(rulebook, UNCLASSIFIED, 0.0)
-    rule = RuleMatcher(rulebook).match(observation, locale)
+    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
     answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
     assert answer.user_answer == texts.message("answer.unknown", locale)
 

@@ -211,6 +211,14 @@ def test_the_answers_without_a_language_model_can_be_filled(locale: Locale) -> N
 
 
 @pytest.mark.parametrize("locale", Locale)
+def test_the_answers_to_questions_in_words_can_be_filled(locale: Locale) -> None:
+    answer = texts.message("chat.thing", locale, name="N", category="C", summary="S.", first_step="F.")
+    assert all(part in answer for part in ("N", "C", "S.", "F."))
+    whole = [texts.message(f"chat.{key}", locale) for key in ("several", "unknown_thing", "not_waste")]
+    assert len(set(whole)) == 3
+
+
+@pytest.mark.parametrize("locale", Locale)
 def test_messages_are_plain_text(locale: Locale) -> None:
     file = texts.messages[locale]
     written = [*file.messages.values(), *(v for e in file.errors.values() for v in e.model_dump().values())]

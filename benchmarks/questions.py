@@ -1,0 +1,117 @@
+"""How well questions in words are read without a model: tests/data/questions.jsonl, overall and per category.
+
+A question counts as right when its kind is (things, unknown, not about waste) and the middle categories found are
+exactly those that were labelled. `held` and `fresh` were never looked at while lexicon and grammar were written.
+"""
+
+import json
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pipeline.grammar import Grammar
+from pipeline.lexicon import Lexicon
+from pipeline.matcher import Matcher
+from pipeline.rulebook import Rulebook
+from pipeline.settings import RESOURCES
+from pipeline.types import Locale, Reading, ThingsNamed
+
+QUESTIONS = Path(__file__).parent.parent / "tests" / "data" / "questions.jsonl"
+UNTOUCHED = ("held", "fresh")
+
+
+class Question(BaseModel):
+    """One labelled question. `categories` in any order."""
+
+    question: str
+    locale: Locale
+    kind: str
+    categories: list[str]
+    tags: list[str]
+    part: str
+
+
+def load_questions() -> list[Question]:
+    return [Question.model_validate_json(line) for line in QUESTIONS.read_text("utf-8").splitlines()]
+
+
+def load_matcher() -> Matcher:
+    rulebook = Rulebook.load(RESOURCES)
+    return Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
+
+
+def categories_of(reading: Reading) -> set[str]:
+    if not isinstance(reading, ThingsNamed):
+        return set()
+    return {thing.classification.middle_category for thing in reading.things}
+
+
+def is_right(question: Question, reading: Reading) -> bool:
+    return reading.kind == question.kind and categories_of(reading) == set(question.categories)
+
+
+def share_right(matcher: Matcher, questions: Iterable[Question]) -> float:
+    return statistics.mean(is_right(each, matcher.read(each.question, each.locale)) for each in questions)
+
+
+def main() -> None:
+    matcher, questions = load_matcher(), load_questions()
+    groups: dict[str, list[Question]] = {
+        "all": questions,
+        **{part: [each for each in questions if each.part == part] for part in ("tune", *UNTOUCHED)},
+        "untouched": [each for each in questions if each.part in UNTOUCHED],
+        **{locale: [each for each in questions if each.locale == locale] for locale in Locale},
+    }
+    for name, group in groups.items():
+        print(f"{name:<12}{len(group):>5}  {share_right(matcher, group):.3f}")
+    print()
+    for name, right, of in by_category(matcher, questions):
+        print(f"{name:<14}\t{of:>4}  {right / of:.3f}")
+    print()
+    print("tags: " + json.dumps(tag_scores(matcher, questions)))
+    print(f"ms a question: {milliseconds(matcher, questions):.2f}")
+
+
+def by_category(matcher: Matcher, questions: list[Question]) -> list[tuple[str, int, int]]:
+    """Each labelled category with the questions about it, weakest first; those about none go by their kind."""
+    right: Counter[str] = Counter()
+    of: Counter[str] = Counter()
+    for each in questions:
+        correct = is_right(each, matcher.read(each.question, each.locale))
+        for name in each.categories or [each.kind]:
+            of[name] += 1
+            right[name] += correct
+    return sorted(((name, right[name], of[name]) for name in of), key=lambda row: row[1] / row[2])
+
+
+def tag_scores(matcher: Matcher, questions: list[Question]) -> dict[str, float]:
+    """Precision and recall of the situation tags, on the untouched questions that were read right."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for each in questions:
+        reading = matcher.read(each.question, each.locale)
+        if each.part not in UNTOUCHED or not isinstance(reading, ThingsNamed) or not is_right(each, reading):
+            continue
+        found = {tag for thing in reading.things for tag in thing.situation_tags}
+        counts["right"] += len(found & set(each.tags))
+        counts["found"] += len(found)
+        counts["labelled"] += len(each.tags)
+    return {
+        "precision": round(counts["right"] / counts["found"], 3),
+        "recall": round(counts["right"] / counts["labelled"], 3),
+    }
+
+
+def milliseconds(matcher: Matcher, questions: list[Question]) -> float:
+    """CPU time, warm."""
+    began = time.process_time()
+    for each in questions:
+        matcher.read(each.question, each.locale)
+    return (time.process_time() - began) * 1000 / len(questions)
+
+
+if __name__ == "__main__":
+    main()
