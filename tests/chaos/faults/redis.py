@@ -187,7 +187,7 @@ async def f14(rig: Rig) -> None:
     back = time.time()
     rig.disrupted("kill redis", at, back)
     await recovery(rig, back, limit=10)
-    rig.demand(await rig.has_workers(2), "not ready")
+    await eventually(lambda: rig.has_workers(2), within=10)
 
 
 @contextmanager
