@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.deps import Services, Wired
-from api.description import ok
+from api.description import ok, problems
 from api.problems import ALL_CODES
 from api.responses import json_response
 from api.schemas import (
@@ -17,6 +18,7 @@ from api.schemas import (
     HealthView,
     PipelineView,
     ReadinessView,
+    UsageView,
     WorkerView,
 )
 from pipeline.errors import ErrorSpec
@@ -25,6 +27,7 @@ from pipeline.types import Locale
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import WorkerBeat
 from workers.jobs.queue import QueueUnavailable
+from workers.jobs.usage import DAYS_KEPT, Meter
 
 CHECK_SECONDS = 4.0
 """Limit for one check of readiness, just above the clients' own."""
@@ -70,7 +73,9 @@ async def readyz(services: Wired) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: Wired) -> Response:
     """For Prometheus."""
-    figures = await services.metrics.render(services.ledger, services.lookout, services.deliveries, services.watch)
+    figures = await services.metrics.render(
+        services.ledger, services.lookout, services.deliveries, services.watch, services.jobs.model_budget_usd
+    )
     return Response(figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -98,6 +103,15 @@ async def pipeline(services: Wired) -> Response:
             workers=workers,
         )
     )
+
+
+@router.get(f"{API}/usage", responses={200: ok(UsageView, "What was spent"), **problems(422, 503)})
+async def usage(
+    services: Wired,
+    days: Annotated[int, Query(ge=1, le=DAYS_KEPT, description="So many days (UTC), today included.")] = 7,
+) -> Response:
+    """What calls of hosted models have cost, by day and by model, and what is left of today's budget."""
+    return json_response(UsageView.of(await Meter(services.ledger).days(days), services.jobs))
 
 
 async def _check(ping: Awaitable[None]) -> CheckView:

@@ -16,6 +16,7 @@ from workers.jobs.ledger import Ledger
 from workers.jobs.line import Line, Lookout
 from workers.jobs.model import Priority, WorkerBeat
 from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
+from workers.jobs.usage import Bill, Day, Meter, left_of
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -46,14 +47,27 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    async def render(self, ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch: Watch[Knowledge]) -> bytes:
-        """The text format. While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0."""
+    async def render(
+        self,
+        ledger: Ledger,
+        lookout: Lookout,
+        deliveries: Deliveries,
+        watch: Watch[Knowledge],
+        budget: float | None,
+    ) -> bytes:
+        """The text format; `budget` is the day's, in US dollars.
+
+        While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0.
+        """
         shared = CollectorRegistry()
-        shared.register(await _read(ledger, lookout, deliveries, watch))
+        shared.register(await _read(ledger, lookout, deliveries, watch, budget))
         return generate_latest(self._registry) + generate_latest(shared)
 
 
-async def _read(ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch: Watch[Knowledge]) -> "_Shared":
+async def _read(
+    ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch: Watch[Knowledge], budget: float | None
+) -> "_Shared":
+    meter = Meter(ledger)
     live: list[WorkerBeat] | None
     try:
         live = await ledger.workers()
@@ -62,6 +76,8 @@ async def _read(ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch:
             *_of_line(await lookout.look()),
             *_of_deliveries(await deliveries.counts()),
             *_of_models(await Upstream(ledger).figures()),
+            *_of_bills(await meter.ever()),
+            *_of_budget(budget, await meter.days(1)),
             _now("bunri_ledger_up", 1),
             _now("bunri_workers_live", len(live)),
             _now("bunri_deliveries_open", await deliveries.open()),
@@ -142,3 +158,24 @@ def _of_models(models: list[ModelFigures]) -> Iterator[Metric]:
         probes.add_metric((each.model,), each.probes)
         refused.add_metric((each.model,), each.refused)
     yield from (paused, left, pauses, probes, refused)
+
+
+def _of_bills(bills: dict[str, Bill]) -> Iterator[Metric]:
+    """Names of models are few: they come from the workers' settings."""
+    calls = CounterMetricFamily("bunri_model_calls", "Calls that were paid for.", labels=("model",))
+    tokens = CounterMetricFamily("bunri_model_tokens", "Input includes cached.", labels=("model", "kind"))
+    dollars = CounterMetricFamily("bunri_model_cost_dollars", "Price of these calls.", labels=("model",))
+    for model, bill in bills.items():
+        calls.add_metric((model,), bill.calls)
+        tokens.add_metric((model, "input"), bill.usage.input_tokens)
+        tokens.add_metric((model, "cached"), bill.usage.cached_tokens)
+        tokens.add_metric((model, "output"), bill.usage.output_tokens)
+        dollars.add_metric((model,), bill.usage.cost_usd)
+    yield from (calls, tokens, dollars)
+
+
+def _of_budget(budget: float | None, today: list[Day]) -> Iterator[Metric]:
+    """Nothing without a budget."""
+    for day in today:
+        if (left := left_of(budget, day.total.usage.cost_usd)) is not None:
+            yield _now("bunri_budget_left_dollars", left)

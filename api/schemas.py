@@ -1,5 +1,7 @@
 """What goes over the wire: the contract's requests and answers. How a job itself is shown is `workers/jobs/view.py`."""
 
+from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -10,7 +12,9 @@ from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Refusal, Stage, StageStatus
 from workers.jobs.deliveries import Attempt, Delivery
-from workers.jobs.model import Job, JobError, JobStatus, Priority
+from workers.jobs.model import Job, JobError, JobStatus, OverBudget, Priority
+from workers.jobs.settings import JobsSettings
+from workers.jobs.usage import Bill, Day, by_model, left_of
 from workers.jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
 
 API = "/api/v1"
@@ -284,6 +288,83 @@ class PipelineView(View):
     fingerprints: dict[str, str]
     models: tuple[str, ...]
     workers: list[WorkerView] | None
+
+
+class BillView(View):
+    """Calls that were answered by a hosted model. `input_tokens` includes the cached ones."""
+
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: float = Field(description="0 for a model whose price nobody told.")
+
+    @classmethod
+    def of(cls, bill: Bill) -> Self:
+        used = bill.usage
+        return cls(
+            calls=bill.calls,
+            input_tokens=used.input_tokens,
+            cached_tokens=used.cached_tokens,
+            output_tokens=used.output_tokens,
+            cost_usd=round(used.cost_usd, 9),  # The ledger's are whole nanodollars; their sum as floats is not.
+        )
+
+
+class DayView(View):
+    """One day in UTC."""
+
+    day: date
+    models: dict[str, BillView]
+    total: BillView
+
+    @classmethod
+    def of(cls, day: Day) -> Self:
+        return cls(day=day.day, models=_bills(day.models), total=BillView.of(day.total))
+
+
+class BudgetView(View):
+    """Of today. Without a limit (null) nothing is ever left or used up."""
+
+    limit_usd: float | None
+    spent_usd: float
+    left_usd: float | None
+    is_used_up: bool
+    exceeded: OverBudget = Field(description="What becomes of jobs for hosted models once it is used up.")
+
+    @classmethod
+    def of(cls, spent: float, jobs: JobsSettings) -> Self:
+        limit = jobs.model_budget_usd
+        return cls(
+            limit_usd=limit,
+            spent_usd=spent,
+            left_usd=left_of(limit, spent),
+            is_used_up=limit is not None and spent >= limit,
+            exceeded=jobs.model_budget_exceeded,
+        )
+
+
+class UsageView(View):
+    """What hosted models have cost: `days` with the newest first, `models` and `total` over all of these."""
+
+    days: list[DayView]
+    models: dict[str, BillView]
+    total: BillView
+    budget: BudgetView
+
+    @classmethod
+    def of(cls, days: list[Day], jobs: JobsSettings) -> Self:
+        """`days` begins with today."""
+        return cls(
+            days=[DayView.of(day) for day in days],
+            models=_bills(by_model(days)),
+            total=BillView.of(sum((day.total for day in days), Bill())),
+            budget=BudgetView.of(BillView.of(days[0].total).cost_usd, jobs),
+        )
+
+
+def _bills(models: Mapping[str, Bill]) -> dict[str, BillView]:
+    return {model: BillView.of(bill) for model, bill in models.items()}
 
 
 class CheckView(View):

@@ -37,7 +37,7 @@ class ErrorSpec:
 class PipelineError(Exception):
     """Base of the catalogue. `detail` is internal, `retry_after` (seconds) is the upstream's own wish.
 
-    `spent` is the Usage of a model call that was paid for nothing, if there was one.
+    `spent` is the PaidCall that came to nothing, if there was one.
     """
 
     spec: ClassVar[ErrorSpec]
@@ -130,6 +130,16 @@ class ModelUnavailable(PipelineError):
 class ModelAccount(PipelineError):
     spec = ErrorSpec(
         "model.account", 500, Blame.US, "the model refused our key, quota or model name: 401, 403, 404", alert=True
+    )
+
+
+class ModelBudgetExhausted(PipelineError):
+    spec = ErrorSpec(
+        "model.budget_exhausted",
+        503,
+        Blame.US,
+        "today's budget for hosted models is used up, and MODEL_BUDGET_EXCEEDED is refuse",
+        alert=True,
     )
 
 

@@ -20,7 +20,6 @@ from pipeline.types import (
     Stage,
     StageEvent,
     StageStatus,
-    Usage,
 )
 from pipeline.vision import Vision
 
@@ -91,7 +90,8 @@ class Pipeline:
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
-            observation = self._signed(await self.vision.observe(image, by), resume)
+            seen = await self.vision.observe(image, by)
+            observation = seen.model_copy(update={"pipeline_version": self.version})
             steps.append(_completed(Stage.VISION, clock, observation))
             del image  # A job waits seconds for its answer; the bytes need not.
         steps.append(_started(Stage.RULE))
@@ -110,12 +110,6 @@ class Pipeline:
     def _usable(self, resume: Checkpoints) -> Checkpoints:
         """All, unless an earlier taxonomy had a name for what was seen that this one lacks: then it is seen anew."""
         return resume if resume.observation is None or self.rules.knows(resume.observation) else Checkpoints()
-
-    def _signed(self, observation: Observation, resume: Checkpoints) -> Observation:
-        """With the version, and with what an observation has cost that could not be used."""
-        lost = resume.observation.usage if resume.observation else Usage()
-        update = {"pipeline_version": self.version, "usage": lost + observation.usage}
-        return observation.model_copy(update=update)
 
     def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
         """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""

@@ -83,6 +83,13 @@ class Usage(Recorded):
         )
 
 
+class PaidCall(Recorded):
+    """A call of a hosted model that was answered, and so was paid for, whatever the answer was worth."""
+
+    model: str
+    usage: Usage
+
+
 class Classification(Recorded):
     """A place in the taxonomy, by its Korean names: existing clients key on these strings."""
 

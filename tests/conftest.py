@@ -11,8 +11,8 @@ from tests.support.redis_server import RedisServer, start_redis
 from workers.jobs.ledger import PERMANENT_KEYS
 
 SETTINGS = (
-    "OPENAI_", "VISION_MODEL", "TEXT_MODEL", "FALLBACK_MODEL", "REDIS_URL", "BROKER_URL", "FETCH_ALLOW", "RESULT_TTL",
-    "CORS_ORIGINS", "LOG_LEVEL", "PIPELINE_", "WORKERS_", "API_", "CELERY_",
+    "OPENAI_", "VISION_MODEL", "TEXT_MODEL", "FALLBACK_MODEL", "MODEL_BUDGET", "REDIS_URL", "BROKER_URL", "FETCH_ALLOW",
+    "RESULT_TTL", "CORS_ORIGINS", "LOG_LEVEL", "PIPELINE_", "WORKERS_", "API_", "CELERY_",
 )  # fmt: skip
 """Prefixes of variables that would change what is tested if they leaked in from a developer's shell."""
 

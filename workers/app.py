@@ -13,10 +13,12 @@ from celery.signals import setup_logging
 
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
+from pipeline.model import LOCAL
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
 from pipeline.watch import Watch
 from workers import broker, heartbeat
+from workers.budget import Budget
 from workers.deliver import Deliverer
 from workers.forever import forever
 from workers.gate import REFRESH_EVERY, SharedGate
@@ -25,7 +27,7 @@ from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import WorkerBeat
+from workers.jobs.model import OverBudget, WorkerBeat
 from workers.jobs.queue import RUN_JOB, JobQueue
 from workers.jobs.settings import JobsSettings
 from workers.jobs.transport import consumer_settings
@@ -71,11 +73,14 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             Upstream(ledger),
             probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,
             per_minute=self._worker_settings.model_rpm,
+            budget=Budget(self._settings.model_budget_usd, self._settings.model_budget_exceeded),
         )
         pipeline = build_pipeline(self._pipeline_settings, gate)
         watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.renewed)
         self._scanner = Scanner(
-            ledger, leases, lambda: watch.made, self._settings.result_cache_ttl, self._worker_settings.fallback_model
+            *(ledger, leases, lambda: watch.made, self._settings.result_cache_ttl),
+            fallback=self._worker_settings.fallback_model,
+            over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
         worker = f"{socket.gethostname()}:{os.getpid()}"
         heart = Heartbeat(ledger, partial(_beat, worker, watch, concurrency))

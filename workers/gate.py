@@ -1,6 +1,7 @@
 """The gate before the hosted models: a 429 or an outage that one worker meets stops the calls of all (decision 0007).
 
-Each process keeps a copy of how the models stand, so a call that finds all well asks nobody.
+Each process keeps a copy of how the models stand, so a call that finds all well asks nobody. The copy brings along what
+they have cost today, for the budget (decision 0013).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import structlog
 
 from pipeline.errors import ModelAccount, ModelRateLimited, PipelineError
 from pipeline.model import ModelPaused
+from workers.budget import Budget
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.upstream import AT_ONCE, PAUSES, Ended, Pause, Permit, Tally, Turn, Upstream
 
@@ -52,16 +54,21 @@ class _View:
 class SharedGate:
     """The pipeline's Gate. One per process; trouble with Redis never stops a call."""
 
-    def __init__(self, upstream: Upstream, *, probe_seconds: float, per_minute: int = 0) -> None:
+    def __init__(
+        self, upstream: Upstream, *, probe_seconds: float, per_minute: int = 0, budget: Budget | None = None
+    ) -> None:
         """A probe that has not ended after `probe_seconds` is another's to make. `per_minute` 0: no limit."""
         self._upstream = upstream
         self._probe_seconds = probe_seconds
         self._per_minute = per_minute
+        self._budget = budget or Budget()
         self._views: dict[str, _View] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def look(self, model: str) -> None:
         view = self._views.get(model)
+        if view is not None and self._budget.is_told_early:
+            self._budget.check()
         if view is not None and view.cause is not None and view.seconds > 0:
             raise self._refusal(model, view.cause, view.seconds, view.spread)
 
@@ -91,6 +98,7 @@ class SharedGate:
         """Wait for permission to call. Returns the token of a probe, or "" for a call like any other."""
         if model not in self._views:
             await self._tell(model)
+        self._budget.check()
         self.look(model)
         if self._views[model].cause is None and self._per_minute == 0:
             return ""
@@ -144,6 +152,7 @@ class SharedGate:
             self._views.setdefault(model, _View(Pause()))
             return None
         self._views[model] = _View(pause)
+        self._budget.learn(pause.spent)
         return pause
 
     def _sent_away(self, model: str) -> ModelPaused:

@@ -15,6 +15,7 @@ from pipeline.errors import (
     JobDeadlineExceeded,
     ModelAccount,
     ModelBadOutput,
+    ModelBudgetExhausted,
     ModelRateLimited,
     ModelTimeout,
     ModelUnavailable,
@@ -22,7 +23,7 @@ from pipeline.errors import (
 )
 from pipeline.model import ModelPaused
 from pipeline.run import Finished, Pipeline
-from pipeline.types import Answer, Checkpoints, Observation, Stage, StageEvent, Usage
+from pipeline.types import Answer, Checkpoints, Observation, PaidCall, Stage, StageEvent
 from workers import retry
 from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
@@ -46,7 +47,8 @@ class Scanner:
     """Runs jobs one after the other or all at once; holds no state of any of them.
 
     `pipeline` tells the one in use now: a job takes it when it is claimed and keeps it, whatever comes after.
-    `fallback` names the model that answers where the one asked for cannot.
+    `fallback` names the model that answers where the one asked for cannot, `over_budget` the one that does while
+    today's budget is used up.
     """
 
     ledger: Ledger
@@ -54,6 +56,7 @@ class Scanner:
     pipeline: Callable[[], Pipeline]
     result_cache_ttl: int
     fallback: str | None = None
+    over_budget: str | None = None
 
     async def run(self, job_id: str) -> None:
         """Work on the job until it has ended, is put back, or turns out to be another's.
@@ -128,14 +131,24 @@ class Scanner:
         try:
             return await self._run_until_deadline(run)
         except ModelPaused as pause:
-            if self.fallback is None:
+            if (instead := self.fallback) is None:
                 raise
             log.warning("job.fell_back", code=pause.cause.spec.code, seconds=pause.seconds)
         except PipelineError as error:
-            if self.fallback is None or not isinstance(error, FALLBACK_ERRORS) or isinstance(run.plan(error), RetryIn):
+            if (instead := self._stand_in(run, error)) is None:
                 raise
+            if error.spent is not None:
+                await run.progress.charge(error.spent)
             log.warning("job.fell_back", code=error.spec.code, detail=error.detail)
-        return await self._run_until_deadline(run, instead=self.fallback)
+        return await self._run_until_deadline(run, instead=instead)
+
+    def _stand_in(self, run: "_Run", error: PipelineError) -> str | None:
+        """The model that does what is left; None: the error stands."""
+        if isinstance(error, ModelBudgetExhausted):
+            return self.over_budget
+        if isinstance(error, FALLBACK_ERRORS) and isinstance(run.plan(error), GiveUp):
+            return self.fallback
+        return None
 
     async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> Finished:
         try:
@@ -161,8 +174,7 @@ class Scanner:
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                spent = error.spent or Usage()
-                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=spent)
+                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent)
                 await insist(put_back, until=run.ends_at)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
@@ -192,11 +204,19 @@ class _Progress:
         self.done = claim.checkpoints
 
     async def __call__(self, *events: StageEvent) -> None:
-        self._writes += 1
-        await insist(partial(self._ledger.record, self._claim, *events, write=self._writes), until=self._ends_at)
+        await self._write(*events)
         self.stage = events[-1].stage
         for event in events:
             self.done = _with_checkpoint(self.done, event.checkpoint)
+
+    async def charge(self, spent: PaidCall) -> None:
+        """Write down a call that came to nothing, before the job goes on without it."""
+        await self._write(spent=spent)
+
+    async def _write(self, *events: StageEvent, spent: PaidCall | None = None) -> None:
+        self._writes += 1
+        write = partial(self._ledger.record, self._claim, *events, write=self._writes, spent=spent)
+        await insist(write, until=self._ends_at)
 
 
 def _with_checkpoint(done: Checkpoints, checkpoint: Observation | Answer | None) -> Checkpoints:

@@ -49,7 +49,10 @@ class ModelPaused(Exception):
 
 
 class Gate(Protocol):
-    """Stands before the hosted models and knows what others have met there."""
+    """Stands before the hosted models and knows what others have met there.
+
+    Both methods also raise ModelBudgetExhausted.
+    """
 
     def look(self, model: str) -> None:
         """Raises ModelPaused when `call` would. Costs nothing, and may let through what `call` then refuses."""

@@ -10,7 +10,7 @@ from pipeline.model.openai import OpenAIClient
 from pipeline.model.responses import RequestTemplate, data_block
 from pipeline.rulebook import Rulebook
 from pipeline.texts import Texts, render_answer_prompt, render_vision_prompt
-from pipeline.types import Answer, Candidate, Locale, Observation, RuleMatch, SourceImage, Usage
+from pipeline.types import Answer, Candidate, Locale, Observation, PaidCall, RuleMatch, SourceImage, Usage
 
 SHOWN_CANDIDATES = 3
 MAX_STEPS = 10
@@ -75,7 +75,9 @@ class HostedVision:
         middles = self._rulebook.middles()
         named = {seen.middle_category, *(each.middle_category for each in seen.candidates)}
         if unknown := [*(named - set(middles)), *(set(seen.situation_tags) - set(self._rulebook.tags))]:
-            raise ModelBadOutput(f"{len(unknown)} names that the taxonomy lacks", spent=usage)
+            raise ModelBadOutput(
+                f"{len(unknown)} names that the taxonomy lacks", spent=PaidCall(model=self.name, usage=usage)
+            )
         # No schema can say that minors depend on their middle; a foreign one tells nothing about this item.
         minors = self._rulebook.minors_of(seen.middle_category)
         minor = seen.minor_category if seen.minor_category in minors else None

@@ -25,7 +25,7 @@ from pipeline.errors import (
 from pipeline.model import Gate, OpenGate
 from pipeline.model.responses import RequestTemplate, Tokens, parse_response, text_of
 from pipeline.settings import PipelineSettings
-from pipeline.types import Usage
+from pipeline.types import PaidCall, Usage
 
 CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 4096
@@ -78,12 +78,13 @@ class OpenAIClient:
             raise translate(error) from error
         parsed = parse_response(response.content)
         usage = (parsed.usage or Tokens()).usage(self.settings.prices.get(template.model))
+        spent = PaidCall(model=template.model, usage=usage)
         try:
             return reply.model_validate_json(text_of(parsed)), usage
         except ValidationError as error:
-            raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=usage) from error
+            raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=spent) from error
         except PipelineError as error:
-            error.spent = usage
+            error.spent = spent
             raise
 
     async def close(self) -> None:

@@ -185,6 +185,10 @@ class Rig:
         answer = await self.http.get(f"/api/v1/scan/{self.job(job).job_id}")
         return answer.is_success and answer.json()["status"] in FINAL
 
+    async def is_told(self, job: int) -> bool:
+        """Whether its client has learnt of its end, too."""
+        return self.job(job).ended_at is not None
+
     async def have_all_ended(self) -> bool:
         return all(each.ended_at or each.gone for each in self.watched)
 

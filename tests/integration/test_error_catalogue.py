@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from pipeline.build import build_pipeline
 from pipeline.errors import CATALOGUE
+from pipeline.model import Gate
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.types import JobInput
 from tests.support import image_server as origin_answers
@@ -22,10 +23,13 @@ from tests.support.image_server import Answer, ImageServer, image_server, redire
 from tests.support.jobs import new_job
 from tests.support.openai_server import openai_server
 from tests.support.wait import eventually
+from workers.budget import Budget
 from workers.forever import forever
+from workers.gate import SharedGate
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import Job
+from workers.jobs.model import Job, OverBudget
 from workers.jobs.settings import JobsSettings
+from workers.jobs.upstream import Upstream
 from workers.leases import Leases
 from workers.scan import Scanner
 
@@ -73,16 +77,19 @@ class World:
         return job
 
     @asynccontextmanager
-    async def scanner(self, **settings: Any) -> AsyncIterator[Scanner]:
+    async def scanner(self, gate: Gate | None = None, **settings: Any) -> AsyncIterator[Scanner]:
         hosted = {"openai_api_key": "sk-test", "openai_base_url": model_answers.base_url(self.model)}
         pipeline = build_pipeline(
-            PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings)
+            PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings), gate
         )
         leases = Leases(self.ledger, self.lease)
         renewing = asyncio.create_task(forever("leases", leases.every, leases.renew_all))
         yield Scanner(self.ledger, leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()
+
+    def gate_without_money(self) -> Gate:
+        return SharedGate(Upstream(self.ledger), probe_seconds=30, budget=Budget(0.0, OverBudget.REFUSE))
 
 
 async def no_rule(world: World) -> Job:
@@ -139,6 +146,7 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Job]]] = {
     "model.bad_output": lambda world: world.model_that(model_answers.completed("no JSON")),
     "model.unavailable": lambda world: world.model_that(model_answers.problem(503)),
     "model.account": lambda world: world.model_that(model_answers.problem(401, "invalid_api_key")),
+    "model.budget_exhausted": lambda world: world.photo_that(image(world.photo), gate=world.gate_without_money()),
     "rules.no_match": no_rule,
     "job.deadline_exceeded": lambda world: world.photo_that(
         origin_answers.silence(), deadline=1.0, fetch_read_timeout=30

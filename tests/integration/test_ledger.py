@@ -7,8 +7,8 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from pipeline.types import Stage, Usage
-from tests.support.jobs import answer, completed, new_job, observation, result, started
+from pipeline.types import Stage
+from tests.support.jobs import answer, completed, new_job, observation, paid, result, started
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 from workers.jobs.connection import LedgerUnavailable
@@ -284,14 +284,14 @@ async def test_a_claim_ends_the_sending(ledger: Ledger) -> None:
 
 async def test_a_retry_waits_its_time_even_if_a_message_comes_early(ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    await ledger.retry(claim, "model.timeout", delay=0.5, spent=Usage(output_tokens=7))
+    await ledger.retry(claim, "model.timeout", delay=0.5, spent=paid(7))
     assert await ledger.take_due() == []
     assert await ledger.claim(claim.job_id) is None
     await eventually(lambda: _is_due(ledger, claim.job_id))
     again = await ledger.claim(claim.job_id)
     assert again is not None
     assert again.retries == {"model.timeout": 1}
-    await ledger.fail(again, FAILURE, Stage.VISION, spent=Usage(output_tokens=5))
+    await ledger.fail(again, FAILURE, Stage.VISION, spent=paid(5))
     job = await ledger.get(claim.job_id)
     assert job is not None
     assert job.usage.output_tokens == 12

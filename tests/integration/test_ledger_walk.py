@@ -5,6 +5,7 @@ Time passes when the walk says so: it moves the times that Redis keeps, because 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -23,11 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.types import Stage, Usage
-from tests.support.jobs import completed, new_job, observation, result, started
+from pipeline.types import Stage
+from tests.support.jobs import completed, new_job, observation, paid, result, started
 from workers.jobs.ledger import DEADLINES, LEASES, OUTBOX, QUEUED, Ledger, StaleClaim
 from workers.jobs.model import TRANSITIONS, Claim, JobError, JobStatus
 from workers.jobs.settings import JobsSettings
+from workers.jobs.usage import Bill, Meter
 
 MOST_JOBS = 5
 """Few, so that a walk does many things to each."""
@@ -36,7 +38,9 @@ FAILURE = JobError(code="source.forbidden", retryable=False, trace_id="t")
 
 
 class Walk(RuleBasedStateMachine):
-    """What is expected is kept beside what Redis says: each job's status, and which claim on it is the latest."""
+    """What is expected is kept beside what Redis says: each job's status, which claim on it is the latest, and
+    what each claim has paid for.
+    """
 
     jobs: Bundle[str] = Bundle("jobs")
     claims: Bundle[tuple[Claim, str]] = Bundle("claims")
@@ -48,6 +52,7 @@ class Walk(RuleBasedStateMachine):
         self.was: dict[str, JobStatus] = {}
         self.holder: dict[str, int] = {}
         self.endings: dict[str, list[bytes]] = {}
+        self.paid: set[tuple[str, int, str]] = set()
 
     def teardown(self) -> None:
         self.run(self.ledger.close())
@@ -101,6 +106,8 @@ class Walk(RuleBasedStateMachine):
     def record_twice(self, held: tuple[Claim, str], stage: Stage, write: int) -> None:
         claim, _ = held
         events = (started(stage), completed(stage, observation() if stage is Stage.VISION else None))
+        if stage is Stage.VISION and claim.checkpoints.observation is None:
+            self.paid.add((claim.job_id, claim.token, "vision"))
         self.fenced(claim, lambda: self.ledger.record(claim, *events, write=write))
         seen = self.events(claim.job_id)
         self.fenced(claim, lambda: self.ledger.record(claim, *events, write=write))
@@ -112,11 +119,13 @@ class Walk(RuleBasedStateMachine):
 
     @rule(held=claims)
     def fail(self, held: tuple[Claim, str]) -> None:
-        self.end(held[0], lambda: self.ledger.fail(held[0], FAILURE, Stage.FETCH))
+        self.paid.add((held[0].job_id, held[0].token, "spent"))
+        self.end(held[0], lambda: self.ledger.fail(held[0], FAILURE, Stage.FETCH, spent=paid()))
 
     @rule(held=claims, delay=st.sampled_from([0.0, 3600.0]))
     def retry(self, held: tuple[Claim, str], delay: float) -> None:
-        self.fenced(held[0], lambda: self.ledger.retry(held[0], "model.timeout", delay=delay, spent=Usage()))
+        self.paid.add((held[0].job_id, held[0].token, "spent"))
+        self.fenced(held[0], lambda: self.ledger.retry(held[0], "model.timeout", delay=delay, spent=paid()))
 
     @rule(held=claims)
     def release(self, held: tuple[Claim, str]) -> None:
@@ -153,6 +162,7 @@ class Walk(RuleBasedStateMachine):
         self.every_job_moved_as_the_table_says()
         self.a_job_that_ended_has_one_last_event_and_never_changes()
         self.every_list_agrees_with_the_records()
+        self.every_call_was_charged_once()
 
     def every_job_moved_as_the_table_says(self) -> None:
         for job_id, before in self.was.items():
@@ -175,6 +185,14 @@ class Walk(RuleBasedStateMachine):
         for key, statuses in lists.items():
             listed = {member.decode() for member in self.run(self.ledger.client.zrange(key, 0, -1))}
             assert listed == {job_id for job_id, status in self.was.items() if status in statuses}, key
+
+    def every_call_was_charged_once(self) -> None:
+        days = sum((day.total for day in self.run(Meter(self.ledger).days(2))), Bill())  # It may be about midnight.
+        ever = sum(self.run(Meter(self.ledger).ever()).values(), Bill())
+        assert days.calls == ever.calls == len(self.paid)
+        for job_id in self.was:
+            calls = sum(1 for charged, _, _ in self.paid if charged == job_id)
+            assert self.run(self.ledger.get(job_id)).usage.input_tokens == 10 * calls
 
     # --- looking ---
 
@@ -202,6 +220,9 @@ class Walk(RuleBasedStateMachine):
             assert self.events(claim.job_id) == seen
         elif not self.has_ended_by(claim):
             self.fenced(claim, write)
+        else:  # By this claim, but perhaps otherwise: then it is refused like any other.
+            with suppress(StaleClaim):
+                self.run(write())
 
     def has_ended_by(self, claim: Claim) -> bool:
         return bool(self.run(self.ledger.client.hget(f"bunri:job:{claim.job_id}", "ended_by")) == b"%d" % claim.token)

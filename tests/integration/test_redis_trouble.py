@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.types import Stage, Usage
+from pipeline.types import Stage
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import ImageServer, image_server, reply, silence
-from tests.support.jobs import completed, new_job, observation, result
+from tests.support.jobs import completed, new_job, observation, paid, result
 from tests.support.openai_server import late, openai_server, well_behaved
 from tests.support.redis_server import RedisServer, free_port, start_redis
 from tests.support.relay import relay
@@ -90,7 +90,7 @@ async def test_in_a_full_redis_jobs_that_were_taken_come_to_their_end(own_ledger
     await own_ledger.record(one, completed(Stage.VISION, observation()))
     await own_ledger.complete(one, result())
     await own_ledger.fail(two, FAILURE)
-    await own_ledger.retry(three, "model.timeout", delay=0, spent=Usage())
+    await own_ledger.retry(three, "model.timeout", delay=0, spent=paid())
     await own_ledger.release(four)
     assert await own_ledger.claim(ids[4])
     await own_ledger.cancel(ids[4])

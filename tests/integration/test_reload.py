@@ -242,5 +242,4 @@ async def test_what_an_earlier_version_saw_is_kept_while_the_taxonomy_knows_it(
     anew = (await second.run(job, resume=Checkpoints(observation=gone), emit=steps, reuse=steps)).result
     assert [purpose_of(request) for request in model.requests] == ["answer", "vision", "answer"]
     assert (anew.observation.pipeline_version, anew.pipeline_version) == (second.version, second.version)
-    assert anew.observation.usage.output_tokens == 2 * seen.usage.output_tokens
     await second.close()

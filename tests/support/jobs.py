@@ -5,6 +5,7 @@ from pipeline.types import (
     Classification,
     JobInput,
     Observation,
+    PaidCall,
     PipelineResult,
     RuleMatch,
     Stage,
@@ -44,6 +45,11 @@ def observation(middle: str = "유리병") -> Observation:
         model="local/test",
         usage=Usage(input_tokens=10, output_tokens=2, cost_usd=0.001),
     )
+
+
+def paid(output_tokens: int = 2, model: str = "gpt-test") -> PaidCall:
+    """A call that came to nothing."""
+    return PaidCall(model=model, usage=Usage(input_tokens=10, output_tokens=output_tokens, cost_usd=0.001))
 
 
 def answer(text: str = "헹궈서 배출하세요.") -> Answer:

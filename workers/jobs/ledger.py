@@ -4,6 +4,7 @@ Nothing else writes these keys. A key carries a TTL or is one of PERMANENT_KEYS,
 a bounded stream, and counters.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self, cast
 from uuid import uuid4
 
@@ -13,11 +14,11 @@ from redis.asyncio import Redis
 from pipeline.errors import CATALOGUE
 from pipeline.types import (
     JobInput,
+    PaidCall,
     PipelineResult,
     Stage,
     StageEvent,
     StageStatus,
-    Usage,
 )
 from workers.jobs.connection import LedgerUnavailable, connect, disconnect, translated
 from workers.jobs.model import (
@@ -35,14 +36,15 @@ from workers.jobs.model import (
     WorkerBeat,
 )
 from workers.jobs.record import (
+    NO_CHARGES,
     Fields,
+    charges,
     checkpoints_of,
     event_body,
     flat,
     job_of,
     priority_of,
     retries_of,
-    spent_of,
     steps_of,
 )
 from workers.jobs.scripts import Scripts
@@ -58,11 +60,12 @@ DELIVERIES = "bunri:deliveries"  # job id → when its webhook is due, or when i
 DELIVERY_COUNTS = "bunri:delivery_counts"  # attempts to deliver a webhook by outcome
 WORKERS = "bunri:workers"  # worker → last beat; members leave when their beat is old
 PACE = "bunri:pace"  # how long jobs have lately held their worker
+USAGE = "bunri:usage"  # what hosted models have cost in all; with a day's number behind it, on that day (`usage.py`)
 
 PROBE = "bunri:probe"  # written to see whether anything can be; expires
 
 PERMANENT_KEYS = frozenset(
-    {QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS, PACE}
+    {QUEUED, OUTBOX, LEASES, DEADLINES, FEED, COUNTS, DELIVERIES, DELIVERY_COUNTS, WORKERS, PACE, USAGE}
 )
 
 SEND_AGAIN = 15.0
@@ -245,7 +248,6 @@ class Ledger:
             checkpoints=checkpoints_of(fields),
             attempts=int(fields[b"attempts"]),
             retries=retries_of(fields),
-            spent=spent_of(fields),
             time_left=float(fields[b"deadline_at"]) - float(fields[b"lease_until"]) + self._settings.lease,
             trace_id=fields[b"trace_id"].decode(),
         )
@@ -256,16 +258,20 @@ class Ledger:
             seconds, micros = await self.client.time()
         return float(seconds) + float(micros) / 1e6
 
-    async def record(self, claim: Claim, *events: StageEvent, write: int = 0) -> None:
+    async def record(self, claim: Claim, *events: StageEvent, write: int = 0, spent: PaidCall | None = None) -> None:
         """Write finished stages with their checkpoints, and renew the lease. Raises StaleClaim.
 
-        `write` numbers the writes of a claim from 1, so that one whose answer was lost can be sent again.
+        `write` numbers the writes of a claim from 1, so that one whose answer was lost can be sent again. `spent` is a
+        model call that came to nothing, here and below; its cost counts even when the claim is stale.
         """
         fields, bodies = steps_of(claim.job_id, events)
         with translated():
             held = await self._record(
                 keys=[_job_key(claim.job_id), _events_key(claim.job_id), FEED, LEASES],
-                args=[claim.job_id, claim.token, self._settings.lease, write, *flat(fields), *bodies],
+                args=[
+                    *(claim.job_id, claim.token, self._settings.lease, write),
+                    *(*charges(claim, events, spent), *flat(fields), *bodies),
+                ],
             )
         if not held:
             raise StaleClaim
@@ -288,37 +294,40 @@ class Ledger:
             "degraded": int(result.degraded),
             "cached": int(result.cached),
         }
-        await self._end(claim.job_id, claim.token, JobStatus.COMPLETED, fields=fields, bodies=bodies, shared=shared)
+        await self._end(
+            *(claim.job_id, claim.token, JobStatus.COMPLETED),
+            fields=fields,
+            bodies=bodies,
+            shared=shared,
+            charged=charges(claim, steps),
+        )
 
     async def fail(
-        self, claim: Claim, error: JobError, stage: Stage | None = None, *, spent: Usage | None = None
+        self, claim: Claim, error: JobError, stage: Stage | None = None, *, spent: PaidCall | None = None
     ) -> None:
-        """End the job as failed; `stage` is the one that failed, `spent` what that has cost. Raises StaleClaim."""
+        """End the job as failed; `stage` is the one that failed. Raises StaleClaim."""
         await self._end(
             claim.job_id,
             claim.token,
             JobStatus.FAILED,
             error=error,
             failed_stage=stage,
-            fields=_spent(claim, spent or Usage()),
+            charged=charges(claim, spent=spent),
         )
 
     async def release(self, claim: Claim) -> bool:
         """Let go of the job unfinished; its message goes back to the queue. False when it was not ours any more."""
         return await self._put_back(claim.job_id, claim.token, send_in=SEND_AGAIN) is not None
 
-    async def retry(self, claim: Claim, code: str, *, delay: float, spent: Usage) -> None:
-        """Put the job back after the error `code`, to be sent again after `delay` seconds. Raises StaleClaim.
-
-        `spent` is what the failed attempt has cost.
-        """
+    async def retry(self, claim: Claim, code: str, *, delay: float, spent: PaidCall | None = None) -> None:
+        """Put the job back after the error `code`, to be sent again after `delay` seconds. Raises StaleClaim."""
         put_back = await self._put_back(
             claim.job_id,
             claim.token,
             delay=delay,
             send_in=delay,
             counter=f"retries:{code}",
-            fields=_spent(claim, spent),
+            charged=charges(claim, spent=spent),
         )
         if put_back is None:
             raise StaleClaim
@@ -405,12 +414,13 @@ class Ledger:
         send_in: float = 0,
         counter: str = "",
         fields: Fields | None = None,
+        charged: Sequence[Any] = NO_CHARGES,
     ) -> int | None:
         """The counter's new value, or None when the job was not ours to put back."""
         with translated():
             reply: int | None = await self._release(
                 keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
-                args=[job_id, token, delay, send_in, counter, *flat(fields or {})],
+                args=[job_id, token, delay, send_in, counter, *charged, *flat(fields or {})],
             )
         return reply
 
@@ -425,6 +435,7 @@ class Ledger:
         error: JobError | None = None,
         failed_stage: Stage | None = None,
         shared: Shared | None = None,
+        charged: Sequence[Any] = NO_CHARGES,
     ) -> bool:
         """End the job in one write; False if it had ended. An empty token ends it whoever holds it, else StaleClaim."""
         fate = f"{status}:{error.code}" if error and status is JobStatus.FAILED else str(status)
@@ -445,16 +456,12 @@ class Ledger:
                 ],
                 args=[
                     *(job_id, token, status, self._settings.result_ttl, fate, shared.ttl if shared else 0),
-                    *(*flat(fields), *bodies),
+                    *(*charged, *flat(fields), *bodies),
                 ],
             )
         if not done and token != "":
             raise StaleClaim
         return bool(done)
-
-
-def _spent(claim: Claim, spent: Usage) -> Fields:
-    return {"spent": (claim.spent + spent).model_dump_json()}
 
 
 def _job_key(job_id: str) -> str:

@@ -20,6 +20,13 @@ class Priority(StrEnum):
     BULK = "bulk"
 
 
+class OverBudget(StrEnum):
+    """What becomes of jobs for hosted models when the day's budget is used up."""
+
+    LOCAL = "local"
+    REFUSE = "refuse"
+
+
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -100,7 +107,7 @@ class Claim(Frozen):
     """A worker's hold on a job. Writes carry the token; a token that is not the latest is refused.
 
     `time_left` is the seconds to the job's deadline when the claim was made; it may be negative. `retries` counts by
-    error code; `spent` is what failed attempts have cost.
+    error code.
     """
 
     job_id: str
@@ -109,7 +116,6 @@ class Claim(Frozen):
     checkpoints: Checkpoints
     attempts: int
     retries: dict[str, int]
-    spent: Usage
     time_left: float
     trace_id: str
 

@@ -6,8 +6,23 @@ from typing import Any
 
 import orjson
 
-from pipeline.types import Answer, Checkpoints, Observation, PipelineResult, Stage, StageEvent, StageStatus, Usage
-from workers.jobs.model import PROGRESS, Job, JobError, Priority, Timings
+from pipeline.types import (
+    Answer,
+    Checkpoints,
+    Observation,
+    PaidCall,
+    PipelineResult,
+    Stage,
+    StageEvent,
+    StageStatus,
+    Usage,
+)
+from workers.jobs.model import PROGRESS, Claim, Job, JobError, Priority, Timings
+
+PAID = "paid:"
+"""Prefix of the fields that each hold one PaidCall."""
+
+NO_CHARGES: list[Any] = [0]
 
 Fields = dict[str, str | int | float | bytes]
 
@@ -16,6 +31,33 @@ def flat(fields: Mapping[str, object]) -> list[Any]:
     """Fields as script arguments: how many follow, then name, value, name, value…"""
     pairs = [part for pair in fields.items() for part in pair]
     return [len(pairs), *pairs]
+
+
+def charges(claim: Claim, steps: Iterable[StageEvent] = (), spent: PaidCall | None = None) -> list[Any]:
+    """Script arguments for `charge` in the prelude: what the steps' checkpoints were paid for, and one call more.
+
+    A claim has at most one call that came to nothing, and each stage once: that is how a repeat is known. A call that
+    no tokens were counted for was not paid for; so are those of the local model.
+    """
+    calls = {
+        step.stage.value: PaidCall(model=made.model, usage=made.usage)
+        for step in steps
+        if (made := step.checkpoint) and made not in (claim.checkpoints.observation, claim.checkpoints.answer)
+    }
+    if spent:
+        calls["spent"] = spent
+    arguments = [
+        argument
+        for name, call in calls.items()
+        if call.usage.input_tokens or call.usage.output_tokens
+        for argument in (f"{PAID}{claim.token}:{name}", call.model_dump_json(), call.model, *_amounts(call.usage))
+    ]
+    return [len(arguments), *arguments]
+
+
+def _amounts(usage: Usage) -> tuple[int, int, int, int]:
+    nanodollars = round(usage.cost_usd * 1e9)
+    return usage.input_tokens, usage.cached_tokens, usage.output_tokens, nanodollars
 
 
 def event_body(
@@ -63,9 +105,10 @@ def retries_of(fields: Mapping[bytes, bytes]) -> dict[str, int]:
     return {name.removeprefix(prefix).decode(): int(n) for name, n in fields.items() if name.startswith(prefix)}
 
 
-def spent_of(fields: Mapping[bytes, bytes]) -> Usage:
-    """What attempts that failed have cost."""
-    return Usage.model_validate_json(fields.get(b"spent", b"{}"))
+def usage_of(fields: Mapping[bytes, bytes]) -> Usage:
+    """What the job has cost: all its calls, also those of attempts that failed."""
+    paid = (value for name, value in fields.items() if name.startswith(PAID.encode()))
+    return sum((PaidCall.model_validate_json(value).usage for value in paid), Usage())
 
 
 def priority_of(value: bytes | None) -> Priority:
@@ -104,7 +147,7 @@ def job_of(job_id: str, fields: Mapping[bytes, bytes], rank: int | None) -> Job:
                 rules=timing("timing:rule"),
                 answer=timing("timing:answer"),
             ),
-            "usage": sum((each.usage for each in (done.observation, done.answer) if each), spent_of(fields)),
+            "usage": usage_of(fields),
             "model": seen.model if seen else None,
             "degraded": text.get("degraded") == b"1",
             "cached": text.get("cached") == b"1",

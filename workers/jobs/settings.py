@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from pipeline.environment import EnvironmentSettings
 from workers.jobs.location import is_redis, sentinels
-from workers.jobs.model import Priority
+from workers.jobs.model import OverBudget, Priority
 
 WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")
 KEY_BYTES = range(24, 65)
@@ -44,6 +44,19 @@ class JobsSettings(EnvironmentSettings):
         ge=0,
         validation_alias="RESULT_CACHE_TTL",
         description="How long the same photo with the same question costs no second model call; 0: never reused.",
+    )
+    model_budget_usd: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias="MODEL_BUDGET_USD",
+        description="US dollars that hosted models may cost a day (UTC); when not set, any.",
+    )
+    model_budget_exceeded: OverBudget = Field(
+        OverBudget.LOCAL,
+        validation_alias="MODEL_BUDGET_EXCEEDED",
+        description="What then happens to jobs until midnight UTC: `local` answers them by the local model, marked as "
+        "degraded; `refuse` fails them with `model.budget_exhausted`.",
     )
     job_deadline: float = Field(120.0, gt=0, le=3600, description="A job's default deadline, from submit to end.")
     max_deadline: float = Field(600.0, gt=0, le=3600, description="The longest deadline a client may ask for.")

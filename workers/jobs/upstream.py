@@ -10,6 +10,7 @@ from typing import Any, cast
 from pipeline.errors import ModelAccount, ModelRateLimited, ModelTimeout, ModelUnavailable, PipelineError
 from workers.jobs.connection import translated
 from workers.jobs.ledger import Ledger
+from workers.jobs.usage import dollars
 
 PAUSES: Mapping[type[PipelineError], tuple[int, ...]] = {
     ModelRateLimited: (2, 4, 8, 15),
@@ -69,6 +70,7 @@ class Pause:
     """How a model stands. Without `cause` calls go on; else no call for `seconds`, then one probe, `probing` if > 0.
 
     `crowd` is about how many jobs wait; `streak`, if the report that brought this began a pause, counts those in a row.
+    `spent` is no matter of this model's alone: US dollars that all have cost today (UTC).
     """
 
     cause: type[PipelineError] | None = None
@@ -76,6 +78,7 @@ class Pause:
     probing: float = 0.0
     crowd: int = 0
     streak: int = 0
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Upstream:
         wish = min(error.retry_after or 0.0, LONGEST_WISH) if error else 0.0
         told = (ended.outcome, ended.probe) if ended else ("", "")
         with translated():
-            cause, seconds, probing, crowd, streak = await self._report(
+            cause, seconds, probing, crowd, streak, spent = await self._report(
                 keys=[_key(model), MODELS],
                 args=[
                     *(model, TTL, tally.answered, tally.failed, tally.refused),
@@ -130,10 +133,10 @@ class Upstream:
                 ],
             )
         if not cause:
-            return Pause()
+            return Pause(spent=dollars(int(spent)))
         # Another version may know more causes than this one.
         cause = CAUSES.get(cause.decode(), ModelUnavailable)
-        return Pause(cause, float(seconds), float(probing), int(crowd), int(streak))
+        return Pause(cause, float(seconds), float(probing), int(crowd), int(streak), dollars(int(spent)))
 
     async def ask(self, model: str, *, token: str, probe_seconds: float, per_minute: int) -> Permit | Turn | None:
         """May a call be made? None: the model is paused. `token` becomes the probe's, if this call is to be one."""

@@ -3,7 +3,7 @@ from typing import cast
 
 import pytest
 
-from pipeline.types import Checkpoints, JobInput, Usage
+from pipeline.types import Checkpoints, JobInput
 from workers import leases
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim
@@ -31,7 +31,6 @@ def claim() -> Claim:
         checkpoints=Checkpoints(),
         attempts=1,
         retries={},
-        spent=Usage(),
         time_left=60,
         trace_id="",
     )

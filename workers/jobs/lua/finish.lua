@@ -1,10 +1,11 @@
 -- Ends a job: result or error first, the final event last, the counter with them. With a callback its delivery is due.
 -- KEYS: job, events, feed, counts, deliveries, the result for other jobs, then the sorted sets that may list the job
 -- ARGV: job id, token ('' = whoever holds it: a cancel), status, ttl, counter, how long other jobs may have the result
--- (0: not at all), fields, then event bodies
+-- (0: not at all), calls to charge, fields, then event bodies
 -- Returns 1, or 0 when the token is stale or the job has ended already.
 local job, events, feed = KEYS[1], KEYS[2], KEYS[3]
 local job_id, token, status, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local fields = charge(job, 7)
 if token == '' then
   local current = redis.call('HGET', job, 'status')
   if current ~= 'queued' and current ~= 'running' then
@@ -24,7 +25,7 @@ if redis.call('HEXISTS', job, 'callback') == 1 then
   ttl = math.max(ttl, KEPT_FOR_DELIVERY)
   redis.call('ZADD', KEYS[5], time, job_id)
 end
-local first_event = set_fields(job, 7)
+local first_event = set_fields(job, fields)
 if ARGV[6] ~= '0' then
   redis.call('HSET', KEYS[6], 'result', redis.call('HGET', job, 'result'))
   redis.call('EXPIRE', KEYS[6], ARGV[6])

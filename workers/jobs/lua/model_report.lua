@@ -4,7 +4,8 @@
 -- 'answered', 'dropped' or an error code), the token it held as a probe ('' it was none), 1 if such an error pauses at
 -- once, the shortest pause, then the pauses of a streak
 -- Returns the cause ('' calls go on), seconds of pause left, seconds of probe left, jobs refused in the longer of this
--- pause and the one before, and, if this report began a pause, how many that makes in a row (else 0).
+-- pause and the one before, if this report began a pause, how many that makes in a row (else 0), and the nanodollars that all
+-- models have cost today.
 local HALF_WINDOW = 5       -- failures are counted over this half and the one before
 local OUTAGE_FAILURES = 5   -- so many of them pause the model if
 local OUTAGE_SHARE = 0.5    -- they are at least this share of the calls
@@ -85,4 +86,5 @@ local cause = redis.call('HGET', model, 'cause') or ''
 local function left(field)
   return string.format('%.3f', math.max(number(field) - time, 0))
 end
-return { cause, left('until'), left('probe_until'), math.max(number('crowd'), number('crowd_before')), began }
+return { cause, left('until'), left('probe_until'), math.max(number('crowd'), number('crowd_before')), began,
+  redis.call('HGET', usage_today(), 'spent') or '0' }

@@ -4,6 +4,11 @@ local PACE = 'bunri:pace'  -- how fast the fleet lately works
 local MEMORY = 30          -- seconds after which what it did counts for a third
 local BULK_BEHIND = 1e10   -- seconds that bulk jobs stand behind interactive ones of the same age
 
+-- What calls of hosted models have cost: in all, and under this name and the day's number since 1970 (UTC), kept so long.
+-- Money is whole nanodollars, so that sums are exact.
+local USAGE = 'bunri:usage'
+local USAGE_KEPT = 100 * 86400
+
 -- A job with a callback is kept for so many seconds after its next attempt is due: no worker need be alive meanwhile.
 local KEPT_FOR_DELIVERY = 86400
 
@@ -66,6 +71,35 @@ local function set_fields(job, first)
     redis.call('HSET', job, unpack(ARGV, first + 1, first + count))
   end
   return first + count + 1
+end
+
+local function usage_today()
+  return USAGE .. ':' .. math.floor(now() / 86400)
+end
+
+-- Counts model calls that were paid for, of today and in all, each of them once however often it is told: its entry in the
+-- job's record is the proof. Also when the caller holds the job no longer, because the money is spent all the same.
+-- Arguments come as ARGV[first] = how many follow, then for each call its entry's name and value, the model, and tokens in,
+-- cached, out and nanodollars.
+local function charge(job, first)
+  local last = first + tonumber(ARGV[first])
+  if last > first and redis.call('EXISTS', job) == 1 then
+    although_full()
+    local today = usage_today()
+    for i = first + 1, last, 7 do
+      if redis.call('HSETNX', job, ARGV[i], ARGV[i + 1]) == 1 then
+        for _, key in ipairs({ today, USAGE }) do
+          redis.call('HINCRBY', key, 'calls:' .. ARGV[i + 2], 1)
+          for n, kind in ipairs({ 'input', 'cached', 'output', 'nanodollars' }) do
+            redis.call('HINCRBY', key, kind .. ':' .. ARGV[i + 2], ARGV[i + 2 + n])
+          end
+        end
+        redis.call('HINCRBY', today, 'spent', ARGV[i + 6])
+        redis.call('EXPIRE', today, USAGE_KEPT)
+      end
+    end
+  end
+  return last + 1
 end
 
 -- Has the keys of a job outlive its next attempt at a delivery, which is due in so many seconds.

@@ -1,0 +1,28 @@
+"""Money that is spent without a model, and days that pass without waiting."""
+
+from pipeline.types import PaidCall, Usage
+from tests.support.jobs import new_job
+from workers.jobs.ledger import Ledger
+from workers.jobs.usage import DAY, Bill, Meter, day_key
+
+
+async def spend(ledger: Ledger, usd: float, model: str = "gpt-test") -> None:
+    """By a job that is then cancelled."""
+    job = new_job()
+    await ledger.create(job)
+    claim = await ledger.claim(job.job_id)
+    assert claim is not None
+    call = PaidCall(model=model, usage=Usage(input_tokens=10, cached_tokens=4, output_tokens=2, cost_usd=usd))
+    await ledger.record(claim, write=1, spent=call)
+    await ledger.cancel(job.job_id)
+
+
+async def pass_a_day(ledger: Ledger) -> None:
+    """What was spent today was spent yesterday."""
+    today = int(await ledger.now()) // DAY
+    await ledger.client.rename(day_key(today), day_key(today - 1))
+
+
+async def spent(ledger: Ledger) -> Bill:
+    """Today, or yesterday if it is about midnight."""
+    return sum((day.total for day in await Meter(ledger).days(2)), Bill())
