@@ -1,5 +1,6 @@
 """`create_app()`: joins settings, routes and the door to the workers. Nothing happens on import."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,14 +12,17 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import deliveries, description, events, images, meta, pages, problems, scans
 from api.admission import Admission
-from api.deps import Knowledge, Services
+from api.agreement import Agreement
+from api.deps import Services
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.settings import ApiSettings
 from pipeline.address import AddressGuard
+from pipeline.knowledge import Knowledge
 from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
 from pipeline.storage import open_store
+from pipeline.watch import Watch
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
@@ -61,7 +65,8 @@ def create_app() -> FastAPI:
 
 def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSettings) -> FastAPI:
     """The application; it connects when it starts, and starts whether or not Redis answers."""
-    knowledge = Knowledge.load(pipeline)
+    knowledge = Knowledge.load(pipeline.resources)
+    watch = Watch(pipeline.resources, knowledge, knowledge, lambda new: new)
     guard = AddressGuard(pipeline.fetch_allow, pipeline.fetch_ports)
     metrics = Metrics()
     store = open_store(pipeline)
@@ -77,7 +82,8 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             settings,
             jobs,
             pipeline,
-            knowledge,
+            watch,
+            Agreement(settings.version_grace),
             guard,
             metrics,
             ledger,
@@ -88,8 +94,11 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             lookout,
             Admission(settings, ledger, lookout, metrics),
         )
-        log.info("api.started", pipeline_version=knowledge.version)
+        watching = asyncio.create_task(watch.keep(pipeline.watch_every), name="resources")
+        log.info("api.started", pipeline_version=watch.knowledge.version)
         yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await feed.close()
         await queue.close()
         await ledger.close()
@@ -121,7 +130,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             ),
         ],
     )
-    app.state.texts = knowledge.texts
+    app.state.watch = watch
     problems.install(app)
     app.include_router(scans.router)
     app.include_router(events.router)

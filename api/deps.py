@@ -9,14 +9,15 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Query, Request
 
 from api.admission import Admission
+from api.agreement import Agreement
 from api.metrics import Metrics
 from api.problems import invalid
 from api.settings import ApiSettings
 from pipeline.address import AddressGuard
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge import Knowledge
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store
-from pipeline.texts import Texts, fingerprints, pipeline_version
+from pipeline.watch import Watch
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
@@ -32,31 +33,14 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """What is read from the resources once, when the application is made."""
-
-    texts: Texts
-    rulebook: Rulebook
-    fingerprints: dict[str, str]
-    version: str
-
-    @classmethod
-    def load(cls, settings: PipelineSettings) -> "Knowledge":
-        """Raises ValueError naming every mistake in the resources."""
-        digests = fingerprints(settings.resources)
-        return cls(
-            Texts.load(settings.resources), Rulebook.load(settings.resources), digests, pipeline_version(digests)
-        )
-
-
-@dataclass(frozen=True)
 class Services:
     """One per application, shared by all requests."""
 
     settings: ApiSettings
     jobs: JobsSettings
     pipeline: PipelineSettings
-    knowledge: Knowledge
+    watch: Watch[Knowledge]
+    agreement: Agreement
     guard: AddressGuard
     metrics: Metrics
     ledger: Ledger
@@ -66,6 +50,11 @@ class Services:
     store: Store
     lookout: Lookout
     admission: Admission
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """Texts and rules in use now; the next look may be at others, so take it once where two must go together."""
+        return self.watch.knowledge
 
     async def models(self) -> tuple[str, ...]:
         """The names that a request may give as its model: what the live workers have."""

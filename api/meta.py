@@ -22,7 +22,7 @@ from api.schemas import (
     WorkerView,
 )
 from pipeline.errors import ErrorSpec
-from pipeline.texts import Texts, fingerprints, pipeline_version
+from pipeline.texts import Texts
 from pipeline.types import Locale
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import WorkerBeat
@@ -31,6 +31,11 @@ from workers.jobs.usage import DAYS_KEPT, Meter
 
 CHECK_SECONDS = 4.0
 """Limit for one check of readiness, just above the clients' own."""
+
+DETAIL_LENGTH = 300
+"""Characters of a refused edit's mistakes in a check; all are in the log and in /api/v1/pipeline."""
+
+UNKNOWN = "unknown: the ledger cannot be reached"
 
 router = APIRouter(tags=["meta"])
 
@@ -45,12 +50,22 @@ async def healthz() -> Response:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={200: ok(ReadinessView, "Ready"), 503: ok(ReadinessView, "Not ready, and why not")})
 async def readyz(services: Wired) -> Response:
-    """Ready when broker and ledger answer, a worker lives, and all workers have this process's pipeline version."""
-    ledger, broker, workers = await asyncio.gather(
-        _check(services.ledger.check()), _check(services.queue.ping()), _check_workers(services)
+    """Ready when broker and ledger answer, a worker lives, and all workers have this process's pipeline version.
+
+    Other versions count after API_VERSION_GRACE only, so that a rollout takes out no API. A refused edit never counts:
+    the version before it goes on answering.
+    """
+    ledger, broker, live = await asyncio.gather(
+        _check(services.ledger.check()), _check(services.queue.ping()), _live_workers(services)
     )
-    checks = {"ledger": ledger, "broker": broker, "workers": workers}
-    ready = all(check.ok for check in checks.values())
+    checks = {
+        "ledger": ledger,
+        "broker": broker,
+        "workers": _check_workers(live),
+        "versions": _check_versions(live, services),
+        "resources": _check_resources(live, services),
+    }
+    ready = all(check.ok for check in checks.values() if check.blocking)
     view = ReadinessView(ready=ready, pipeline_version=services.knowledge.version, checks=checks)
     return json_response(view, status=200 if ready else 503)
 
@@ -59,7 +74,7 @@ async def readyz(services: Wired) -> Response:
 async def metrics(services: Wired) -> Response:
     """For Prometheus."""
     figures = await services.metrics.render(
-        services.ledger, services.lookout, services.deliveries, services.jobs.model_budget_usd
+        services.ledger, services.lookout, services.deliveries, services.watch, services.jobs.model_budget_usd
     )
     return Response(figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -74,15 +89,16 @@ async def errors(services: Wired) -> Response:
 @router.get(f"{API}/pipeline", responses={200: ok(PipelineView, "The pipeline in use")})
 async def pipeline(services: Wired) -> Response:
     """Which resources and models answer, here and in each worker, and whether the files have changed since."""
-    on_disk = pipeline_version(await asyncio.to_thread(fingerprints, services.pipeline.resources))
-    version = services.knowledge.version
+    on_disk = await services.watch.on_disk()
+    knowledge = services.knowledge
     workers = await _workers(services)
     return json_response(
         PipelineView(
-            pipeline_version=version,
+            pipeline_version=knowledge.version,
             on_disk=on_disk,
-            stale=on_disk != version,
-            fingerprints=services.knowledge.fingerprints,
+            stale=on_disk != knowledge.version,
+            refusal=services.watch.refusal,
+            fingerprints=dict(knowledge.fingerprints),
             models=tuple(sorted({model for worker in workers or () for model in worker.models})),
             workers=workers,
         )
@@ -109,17 +125,42 @@ async def _check(ping: Awaitable[None]) -> CheckView:
     return CheckView(ok=True, detail="answers")
 
 
-async def _check_workers(services: Services) -> CheckView:
+async def _live_workers(services: Services) -> list[WorkerBeat] | None:
+    """None when nobody can say."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            live = await services.ledger.workers()
+            return await services.ledger.workers()
     except (LedgerUnavailable, TimeoutError):
-        return CheckView(ok=False, detail="unknown: the ledger cannot be reached")
-    if not live:
-        return CheckView(ok=False, detail="no live worker")
-    if others := sorted({beat.pipeline_version for beat in live} - {services.knowledge.version}):
-        return CheckView(ok=False, detail=f"workers with another pipeline version: {', '.join(others)}")
-    return CheckView(ok=True, detail=f"{len(live)} live")
+        return None
+
+
+def _check_workers(live: list[WorkerBeat] | None) -> CheckView:
+    if live is None:
+        return CheckView(ok=False, detail=UNKNOWN)
+    return CheckView(ok=bool(live), detail=f"{len(live)} live" if live else "no live worker")
+
+
+def _check_versions(live: list[WorkerBeat] | None, services: Services) -> CheckView:
+    if live is None:
+        return CheckView(ok=False, blocking=False, detail=UNKNOWN)
+    mine = services.knowledge.version
+    theirs = {beat.pipeline_version for beat in live}
+    overdue = services.agreement.is_overdue(mine, theirs)
+    if others := sorted(theirs - {mine}):
+        detail = f"workers with another pipeline version: {', '.join(others)}"
+        return CheckView(ok=False, blocking=overdue, detail=detail)
+    return CheckView(ok=True, detail="one for all")
+
+
+def _check_resources(live: list[WorkerBeat] | None, services: Services) -> CheckView:
+    by = [("api", services.watch.refusal), *((beat.worker, beat.refusal) for beat in live or ())]
+    refused = [f"{name} refused {refusal.version}: {_short(refusal.detail)}" for name, refusal in by if refusal]
+    return CheckView(ok=not refused, blocking=False, detail="; ".join(refused) or "as on disk, or not yet looked at")
+
+
+def _short(detail: str) -> str:
+    text = " ".join(detail.split())
+    return text if len(text) <= DETAIL_LENGTH else f"{text[:DETAIL_LENGTH]} …"
 
 
 async def _workers(services: Services) -> list[WorkerView] | None:
@@ -130,7 +171,7 @@ async def _workers(services: Services) -> list[WorkerView] | None:
 
 
 def _worker(beat: WorkerBeat) -> WorkerView:
-    return WorkerView(worker=beat.worker, pipeline_version=beat.pipeline_version, models=beat.models)
+    return WorkerView.model_validate(beat.model_dump(exclude={"concurrency"}))
 
 
 def _entry(spec: ErrorSpec, texts: Texts) -> CatalogueEntryView:

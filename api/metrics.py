@@ -1,5 +1,6 @@
 """What Prometheus reads at /metrics: requests of this process, and the ledger's own counts of all jobs."""
 
+from collections import Counter as Counted
 from collections.abc import Iterator
 
 import structlog
@@ -7,11 +8,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pipeline.knowledge import Knowledge
+from pipeline.watch import Watch
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries, Outcome
 from workers.jobs.ledger import Ledger
 from workers.jobs.line import Line, Lookout
-from workers.jobs.model import Priority
+from workers.jobs.model import Priority, WorkerBeat
 from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
 from workers.jobs.usage import Bill, Day, Meter, left_of
 
@@ -44,19 +47,30 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    async def render(self, ledger: Ledger, lookout: Lookout, deliveries: Deliveries, budget: float | None) -> bytes:
+    async def render(
+        self,
+        ledger: Ledger,
+        lookout: Lookout,
+        deliveries: Deliveries,
+        watch: Watch[Knowledge],
+        budget: float | None,
+    ) -> bytes:
         """The text format; `budget` is the day's, in US dollars.
 
         While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0.
         """
         shared = CollectorRegistry()
-        shared.register(await _read(ledger, lookout, deliveries, budget))
+        shared.register(await _read(ledger, lookout, deliveries, watch, budget))
         return generate_latest(self._registry) + generate_latest(shared)
 
 
-async def _read(ledger: Ledger, lookout: Lookout, deliveries: Deliveries, budget: float | None) -> "_Shared":
+async def _read(
+    ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch: Watch[Knowledge], budget: float | None
+) -> "_Shared":
     meter = Meter(ledger)
+    live: list[WorkerBeat] | None
     try:
+        live = await ledger.workers()
         found = [
             *_of_jobs(await ledger.counts()),
             *_of_line(await lookout.look()),
@@ -65,14 +79,15 @@ async def _read(ledger: Ledger, lookout: Lookout, deliveries: Deliveries, budget
             *_of_bills(await meter.ever()),
             *_of_budget(budget, await meter.days(1)),
             _now("bunri_ledger_up", 1),
-            _now("bunri_workers_live", len(await ledger.workers())),
+            _now("bunri_workers_live", len(live)),
             _now("bunri_deliveries_open", await deliveries.open()),
             _now("bunri_deliveries_due", await deliveries.due()),
         ]
     except LedgerUnavailable as error:
         log.warning("metrics.ledger_missed", error=str(error))
+        live = None
         found = [_now("bunri_ledger_up", 0)]
-    return _Shared(found)
+    return _Shared([*found, *_of_resources(watch, live)])
 
 
 class _Shared(Collector):
@@ -109,6 +124,24 @@ def _of_deliveries(counts: dict[Outcome, int]) -> Iterator[Metric]:
     for outcome, count in counts.items():
         attempts.add_metric((outcome,), count)
     yield attempts
+
+
+def _of_resources(watch: Watch[Knowledge], live: list[WorkerBeat] | None) -> Iterator[Metric]:
+    """The label `version` has as many values as there are versions in use at once: one, or two in a rollout."""
+    mine = watch.knowledge.version
+    used = GaugeMetricFamily("bunri_pipeline_version_info", "Processes that use it.", labels=("process", "version"))
+    refused = GaugeMetricFamily("bunri_resources_refused", "Processes that refused an edit.", labels=("process",))
+    stale = GaugeMetricFamily("bunri_resources_stale", "Processes with other files on disk.", labels=("process",))
+    used.add_metric(("api", mine), 1)
+    refused.add_metric(("api",), watch.refusal is not None)
+    stale.add_metric(("api",), watch.is_stale)
+    if live is not None:
+        for version, count in sorted(Counted(beat.pipeline_version for beat in live).items()):
+            used.add_metric(("worker", version), count)
+        refused.add_metric(("worker",), sum(beat.refusal is not None for beat in live))
+        stale.add_metric(("worker",), sum(beat.stale for beat in live))
+        yield _now("bunri_workers_other_version", sum(beat.pipeline_version != mine for beat in live))
+    yield from (used, refused, stale)
 
 
 def _of_models(models: list[ModelFigures]) -> Iterator[Metric]:

@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from api.responses import json_response
 from pipeline.errors import CATALOGUE, Blame, ErrorSpec, PipelineError
+from pipeline.knowledge import Knowledge
 from pipeline.storage import LinkExpired, LinkRefused
-from pipeline.texts import Texts
 from pipeline.types import Locale
+from pipeline.watch import Watch
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.ledger import IdempotencyMismatch
 from workers.jobs.queue import QueueUnavailable
@@ -133,8 +134,8 @@ def locale_of(request: Request) -> Locale:
 
 def problem_response(request: Request, problem: Problem) -> Response:
     spec = ALL_CODES[problem.code]
-    texts: Texts = request.app.state.texts
-    text = texts.error(spec.code, locale_of(request))
+    watch: Watch[Knowledge] = request.app.state.watch
+    text = watch.knowledge.texts.error(spec.code, locale_of(request))
     body = {
         "type": f"/api/v1/errors#{spec.code}",
         "title": text.title,

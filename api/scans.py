@@ -40,7 +40,7 @@ from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 from pipeline.types import JobInput, Locale
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.line import Line
-from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob, Priority
+from workers.jobs.model import Created, Job, JobError, JobStatus, NewJob
 from workers.jobs.queue import job_born_at, new_job_id
 from workers.jobs.view import JobView
 
@@ -99,7 +99,7 @@ async def submit(
         headers["Preference-Applied"] = f"wait={wait:g}"
         if finished and finished.status.is_final:
             return json_response(JobView.of(finished, services.knowledge.texts), headers=headers)
-    return json_response(await _submitted(created, job.priority, line, services), status=202, headers=headers)
+    return json_response(await _submitted(created, job, line, services), status=202, headers=headers)
 
 
 @router.get("/categories", responses={200: ok(list[CategoryView], "Every category with its first instructions")})
@@ -218,15 +218,15 @@ async def _enqueue(
     return created, line
 
 
-async def _submitted(created: Created, priority: Priority, line: Line, services: Services) -> SubmittedView:
+async def _submitted(created: Created, new: NewJob, line: Line, services: Services) -> SubmittedView:
     if created.is_new:
-        ahead = line.ahead(priority)
+        ahead = line.ahead(new.priority)
         return SubmittedView.of(
             created.job_id,
             status=JobStatus.QUEUED,
             queue_position=ahead + 1,
-            estimated_wait=line.wait(priority, ahead),
-            pipeline_version=services.knowledge.version,
+            estimated_wait=line.wait(new.priority, ahead),
+            pipeline_version=new.pipeline_version,
         )
     job = await services.lookout.with_wait(await find_job(created.job_id, services))
     return SubmittedView.of(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pipeline.errors import Blame
 from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
-from pipeline.types import Locale, Stage, StageStatus
+from pipeline.types import Locale, Refusal, Stage, StageStatus
 from workers.jobs.deliveries import Attempt, Delivery
 from workers.jobs.model import Job, JobError, JobStatus, OverBudget, Priority
 from workers.jobs.settings import JobsSettings
@@ -265,20 +265,26 @@ class CatalogueEntryView(View):
 
 
 class WorkerView(View):
+    """`stale` and `refusal` as for the API itself."""
+
     worker: str
     pipeline_version: str
     models: tuple[str, ...]
+    stale: bool
+    refusal: Refusal | None
 
 
 class PipelineView(View):
-    """`stale`: the files on disk are not those that this process has loaded. `models` are those of the live workers.
+    """`stale`: the files on disk are not those that this process uses. For a moment after an edit; for good when it was
+    refused, or when the local model has changed, which takes a restart. `refusal`: which edit is not used, and why.
 
-    `workers` is null if nobody can say.
+    `models` are those of the live workers; `workers` is null if nobody can say.
     """
 
     pipeline_version: str
     on_disk: str
     stale: bool
+    refusal: Refusal | None
     fingerprints: dict[str, str]
     models: tuple[str, ...]
     workers: list[WorkerView] | None
@@ -362,7 +368,10 @@ def _bills(models: Mapping[str, Bill]) -> dict[str, BillView]:
 
 
 class CheckView(View):
+    """A check that is not `blocking` is for people to see and does not count for `ready`."""
+
     ok: bool
+    blocking: bool = True
     detail: str
 
 

@@ -41,6 +41,11 @@ class ApiSettings(EnvironmentSettings):
         gt=0,
         description="With so many jobs ahead of it a new one is refused; bulk jobs are ahead of bulk only.",
     )
+    version_grace: float = Field(
+        300.0,
+        ge=0,
+        description="How long workers may have another pipeline version, as in a rollout, before /readyz is red.",
+    )
     rate_limit: int = Field(
         0,
         ge=0,

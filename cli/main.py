@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import httpx
 import orjson
@@ -22,15 +22,16 @@ from cli.ports import PortTaken
 from cli.processes import StartFailed
 from cli.runs import classify
 from cli.stack import API_PORT, Stack, StackOptions, running_stack
-from cli.tables import print_delivery, print_json, print_table
+from cli.tables import print_delivery, print_json, print_running, print_table
 from client import ApiProblem, BunriClient, Delivery
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge import Knowledge
 from pipeline.settings import PipelineSettings
-from pipeline.texts import fingerprints, pipeline_version
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 USAGE_ERROR = 2
+
+Answer = TypeVar("Answer")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Bunri (분리)")
 pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline's texts and rules.")
@@ -129,23 +130,34 @@ def config(*, as_json: AsJson = False) -> None:
 
 
 @pipeline_app.command("show")
-def show_pipeline(*, as_json: AsJson = False) -> None:
-    """Show the pipeline's version, what it is made of and its categories."""
+def show_pipeline(
+    *,
+    api: Annotated[
+        str | None, typer.Option(help="Base URL of a running API: show which version it and its workers use, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the resources as a service would, show their version, what they are made of and the categories."""
     _check_settings()
-    settings = PipelineSettings()
     try:
-        rulebook = Rulebook.load(settings.resources)
-    except ValueError as error:
+        knowledge = Knowledge.load(PipelineSettings().resources)
+    except (ValueError, OSError) as error:
         _give_up(str(error))
-    files = fingerprints(settings.resources)
-    version = pipeline_version(files)
+    rulebook = knowledge.rulebook
+    running = _run(_with_client(api, lambda client: client.pipeline())) if api else None
     if as_json:
-        shown = {"pipeline_version": version, "fingerprints": files, "categories": list(rulebook.middles())}
+        shown = {
+            "pipeline_version": knowledge.version,
+            "fingerprints": knowledge.fingerprints,
+            "categories": list(rulebook.middles()),
+        } | ({"running": running.model_dump(mode="json")} if running else {})
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
         return
-    out.print(f"pipeline_version {version}")
+    out.print(f"pipeline_version {knowledge.version}")
+    if running:
+        print_running(running, knowledge.version, out)
     table = Table("file", "fingerprint")
-    for name, digest in files.items():
+    for name, digest in knowledge.fingerprints.items():
         table.add_row(name, digest)
     out.print(table)
     categories = Table("major", "middle", "English", Column("minors", overflow="fold"))
@@ -168,7 +180,7 @@ def resend(job_id: str, *, api: RunningApi = f"http://127.0.0.1:{API_PORT}", as_
     _print_delivery(_run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
 
 
-async def _with_client(api: str, ask: Callable[[BunriClient], Awaitable[Delivery]]) -> Delivery:
+async def _with_client(api: str, ask: Callable[[BunriClient], Awaitable[Answer]]) -> Answer:
     async with BunriClient(api) as client:
         return await ask(client)
 

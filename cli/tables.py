@@ -6,11 +6,11 @@ from datetime import datetime
 import orjson
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cli.outcome import Outcome
-from client import Delivery
+from client import Delivery, Pipeline, Worker
 
 
 def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
@@ -30,6 +30,21 @@ def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
             _steps(outcome),
             "–" if outcome.seconds is None else f"{outcome.seconds:.2f}",
         )
+    console.print(table)
+
+
+def print_running(running: Pipeline, version: str, console: Console) -> None:
+    """What each process uses, beside the `version` of the files here."""
+    table = Table("process", "pipeline_version", Column("", overflow="fold"))
+    processes: list[tuple[str, Pipeline | Worker]] = [("api", running)]
+    processes += [(worker.worker, worker) for worker in running.workers or ()]
+    for name, each in processes:
+        notes = [
+            "" if each.pipeline_version == version else "not the files here",
+            "stale" if each.stale else "",
+            f"refused {each.refusal.version}: {each.refusal.detail}" if each.refusal else "",
+        ]
+        table.add_row(Text(name), each.pipeline_version, Text("; ".join(note for note in notes if note)))
     console.print(table)
 
 

@@ -1,7 +1,7 @@
 """Typed client of the API. Imports nothing of api, workers or cli."""
 
 from client.bunri import ApiProblem, BunriClient, StreamLost
-from client.models import Attempt, Delivery, Event, Job, JobError, PipelineResult, Submitted, Upload
+from client.models import Attempt, Delivery, Event, Job, JobError, Pipeline, PipelineResult, Submitted, Upload, Worker
 from client.webhooks import JobEnded, WebhookRefused, verify
 
 __all__ = [
@@ -13,10 +13,12 @@ __all__ = [
     "Job",
     "JobEnded",
     "JobError",
+    "Pipeline",
     "PipelineResult",
     "StreamLost",
     "Submitted",
     "Upload",
     "WebhookRefused",
+    "Worker",
     "verify",
 ]

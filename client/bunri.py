@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 from httpx_sse import aconnect_sse
 
-from client.models import Delivery, Event, Job, Submitted, Upload
+from client.models import Delivery, Event, Job, Pipeline, Submitted, Upload
 
 LONG_POLL = 50.0
 """Seconds of one long poll, below the server's limit of 60."""
@@ -152,6 +152,11 @@ class BunriClient:
         """Have the job's webhook delivered again, now. Raises ApiProblem `delivery.no_callback`."""
         answer = await self._call("POST", f"/api/v1/scan/{job_id}/deliveries")
         return Delivery.model_validate_json(answer.content)
+
+    async def pipeline(self) -> Pipeline:
+        """Which version of prompts and rules the API and its workers use."""
+        answer = await self._call("GET", "/api/v1/pipeline")
+        return Pipeline.model_validate_json(answer.content)
 
     async def follow(self, job_id: str) -> AsyncIterator[Event]:
         """Each event once and in order, to the end. Reconnects where it left off; raises StreamLost in the end."""

@@ -77,6 +77,7 @@ class PipelineResult(_Answer):
     classification_result: Classification
     disposal_rules: dict[str, Any]
     final_answer: FinalAnswer
+    pipeline_version: str | None = None
 
 
 class Job(_Answer):
@@ -133,3 +134,27 @@ class Delivery(_Answer):
     state: str
     next_attempt_at: float | None
     attempts: tuple[Attempt, ...]
+
+
+class Refusal(_Answer):
+    """An edit of the resources that is not used, and what is wrong with it."""
+
+    version: str
+    detail: str
+
+
+class Worker(_Answer):
+    worker: str
+    pipeline_version: str
+    stale: bool = False
+    refusal: Refusal | None = None
+
+
+class Pipeline(_Answer):
+    """What the API and the live workers use. `on_disk` is what the API's files have; `workers` null: nobody can say."""
+
+    pipeline_version: str
+    on_disk: str
+    stale: bool
+    refusal: Refusal | None = None
+    workers: tuple[Worker, ...] | None

@@ -8,77 +8,91 @@ import structlog
 
 from pipeline.address import AddressGuard
 from pipeline.answer import AnswerWriter
-from pipeline.contradiction import Contradictions
 from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
-from pipeline.insufficiency import Insufficiencies
+from pipeline.fingerprint import local_model_of
+from pipeline.knowledge import Knowledge
 from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, VisionModel
 from pipeline.model.local import LocalAnswer, LocalVision
-from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store, open_store
-from pipeline.texts import Texts, fingerprints, pipeline_version
 from pipeline.types import JobInput, SourceImage
 from pipeline.vision import Vision
 
 log = structlog.get_logger()
 
 
+Hosted = Callable[[Knowledge], tuple[VisionModel, AnswerModel]]
+
+
 def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipeline:
     """One per process, on the event loop that runs its jobs. Raises ValueError naming mistakes in the resources.
 
     With an API key the OpenAI models are the default; the local model is always there. Calls to hosted models go
-    through `gate`; without one, every call passes.
+    through `gate`; without one, every call passes. What is opened here serves the pipelines of later resources, too.
     """
     gate = gate or OpenGate()
-    texts = Texts.load(settings.resources)
-    rulebook = Rulebook.load(settings.resources)
-    contradictions = Contradictions.load(settings.resources, rulebook)
-    insufficiencies = Insufficiencies.load(settings.resources, rulebook, texts)
+    first = Knowledge.load(settings.resources)
     closing = AsyncExitStack()
 
-    local_vision = LocalVision(settings.resources / "local_model", rulebook, settings.local_threshold)
+    model_dir = local_model_of(settings.resources)
+    local_vision = LocalVision(model_dir, first.rulebook, settings.local_threshold)
     closing.push_async_callback(local_vision.close)
-    lookers: dict[str, VisionModel] = {LOCAL: local_vision}
-    writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
-    default = LOCAL
-    if settings.openai_api_key is not None:
-        # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
-        from pipeline.model.hosted import HostedAnswer, HostedVision  # noqa: PLC0415
-        from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
-
-        client = OpenAIClient(settings, gate)
-        closing.push_async_callback(client.close)
-        default = settings.vision_model
-        for model in {settings.vision_model, settings.text_model} - set(settings.prices):
-            log.warning("model.price_unknown", model=model)
-        lookers[default] = HostedVision(client, settings.vision_model, texts, rulebook)
-        writers[default] = HostedAnswer(client, settings.text_model, texts)
-
+    hosted = _open_hosted(settings, gate, closing) if settings.openai_api_key is not None else None
+    default = settings.vision_model if hosted else LOCAL
     store = open_store(settings)
     closing.push_async_callback(store.close)
-    return Pipeline(
-        load=_image_loader(settings, store, closing),
-        vision=Vision(lookers, default),
-        rules=RuleMatcher(rulebook, insufficiencies),
-        answer=AnswerWriter(writers, default, texts, contradictions),
-        gate=gate,
-        version=pipeline_version(fingerprints(settings.resources)),
-        setup=repr(
-            (
-                settings.local_threshold,
-                settings.reasoning_effort,
-                settings.model_max_output_tokens,
-                settings.openai_base_url,
-                settings.image_long_side,
-            )
-        ),
-        models=tuple(lookers),
-        expire_uploads=store.expire,
-        close=closing.aclose,
-    )
+    load = _image_loader(settings, store, closing)
+
+    def build(knowledge: Knowledge) -> Pipeline:
+        """Opens nothing."""
+        texts, rulebook = knowledge.texts, knowledge.rulebook
+        lookers: dict[str, VisionModel] = {LOCAL: local_vision.knowing(rulebook)}
+        writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
+        if hosted is not None:
+            lookers[default], writers[default] = hosted(knowledge)
+        return Pipeline(
+            load=load,
+            vision=Vision(lookers, default),
+            rules=RuleMatcher(rulebook, knowledge.insufficiencies),
+            answer=AnswerWriter(writers, default, texts, knowledge.contradictions),
+            gate=gate,
+            knowledge=knowledge,
+            setup=repr(
+                (
+                    settings.local_threshold,
+                    settings.reasoning_effort,
+                    settings.model_max_output_tokens,
+                    settings.openai_base_url,
+                    settings.image_long_side,
+                )
+            ),
+            models=tuple(lookers),
+            renewed=build,
+            expire_uploads=store.expire,
+            close=closing.aclose,
+        )
+
+    return build(first)
+
+
+def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack) -> Hosted:
+    # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
+    from pipeline.model.hosted import HostedAnswer, HostedVision  # noqa: PLC0415
+    from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
+
+    client = OpenAIClient(settings, gate)
+    closing.push_async_callback(client.close)
+    for model in {settings.vision_model, settings.text_model} - set(settings.prices):
+        log.warning("model.price_unknown", model=model)
+
+    def hosted(knowledge: Knowledge) -> tuple[VisionModel, AnswerModel]:
+        vision = HostedVision(client, settings.vision_model, knowledge.texts, knowledge.rulebook)
+        return vision, HostedAnswer(client, settings.text_model, knowledge.texts)
+
+    return hosted
 
 
 def _image_loader(

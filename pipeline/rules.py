@@ -11,6 +11,16 @@ class RuleMatcher:
         self._rulebook = rulebook
         self._insufficiencies = insufficiencies
 
+    def knows(self, observation: Observation) -> bool:
+        """Whether the taxonomy has every name in it: one made under other resources may hold names that are gone."""
+        seen = observation.classification
+        middles = {seen.middle_category, *(each.middle_category for each in observation.candidates)}
+        return (
+            middles <= set(self._rulebook.middles())
+            and set(observation.situation_tags) <= set(self._rulebook.tags)
+            and seen.minor_category in {None, *self._rulebook.minors_of(seen.middle_category)}
+        )
+
     def match(self, observation: Observation, locale: Locale) -> RuleMatch:
         """The rule of the observed category; for 미분류 it is advice. Raises RulesNoMatch."""
         category = observation.classification.middle_category

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from pipeline.answer import AnswerWriter
+from pipeline.knowledge import Knowledge
 from pipeline.model import LOCAL, Gate, is_local
 from pipeline.rules import RuleMatcher
 from pipeline.types import (
@@ -47,9 +48,10 @@ class Reuse(Protocol):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One per process, shared by all its jobs; holds no state of any job.
+    """Shared by all jobs of a process that began under the same resources; holds no state of any job.
 
-    `version` is the fingerprint of the resources; `setup` names the settings that change answers.
+    `setup` names the settings that change answers. `renewed` makes the pipeline of other resources, with all that is
+    open in this one; closing either closes it for both. It may be called on another thread, and raises ValueError.
     """
 
     load: Callable[[JobInput], Awaitable[SourceImage]]
@@ -57,11 +59,17 @@ class Pipeline:
     rules: RuleMatcher
     answer: AnswerWriter
     gate: Gate
-    version: str
+    knowledge: Knowledge
     setup: str
     models: tuple[str, ...]
+    renewed: "Callable[[Knowledge], Pipeline]"
     expire_uploads: Callable[[], Awaitable[int]]
     close: Callable[[], Awaitable[None]]
+
+    @property
+    def version(self) -> str:
+        """The fingerprint of the resources."""
+        return self.knowledge.version
 
     async def run(
         self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse, instead: str | None = None
@@ -71,8 +79,9 @@ class Pipeline:
         Raises a PipelineError, or ModelPaused; what was emitted by then stays true.
         """
         by = job.model_copy(update={"model": instead}) if instead else job
-        self._look_ahead(by, resume)
-        observation = resume.observation
+        done = self._usable(resume)
+        self._look_ahead(by, done)
+        observation = done.observation
         clock = _Stopwatch()
         steps = []
         if observation is None:
@@ -81,7 +90,8 @@ class Pipeline:
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
-            observation = await self.vision.observe(image, by)
+            seen = await self.vision.observe(image, by)
+            observation = seen.model_copy(update={"pipeline_version": self.version})
             steps.append(_completed(Stage.VISION, clock, observation))
             del image  # A job waits seconds for its answer; the bytes need not.
         steps.append(_started(Stage.RULE))
@@ -90,10 +100,16 @@ class Pipeline:
             steps += (_completed(Stage.RULE, clock), _started(Stage.ANSWER))
         finally:  # The rule takes microseconds, so it has no write of its own; the observation was paid for.
             await emit(*steps)
-        answer = resume.answer or await self.answer.write(observation, rule, by)
+        answer = done.answer or await self.answer.write(observation, rule, by)
         degraded = self._is_degraded(job, observation, answer)
-        result = PipelineResult(observation=observation, rule=rule, answer=answer, degraded=degraded)
+        result = PipelineResult(
+            observation=observation, rule=rule, answer=answer, degraded=degraded, pipeline_version=self.version
+        )
         return Finished(result, (_completed(Stage.ANSWER, clock, answer),))
+
+    def _usable(self, resume: Checkpoints) -> Checkpoints:
+        """All, unless an earlier taxonomy had a name for what was seen that this one lacks: then it is seen anew."""
+        return resume if resume.observation is None or self.rules.knows(resume.observation) else Checkpoints()
 
     def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
         """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""

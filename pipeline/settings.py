@@ -36,7 +36,10 @@ class PipelineSettings(EnvironmentSettings):
     model_config = SettingsConfigDict(env_prefix="PIPELINE_")
 
     resources: DirectoryPath = Field(
-        RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and local model."
+        RESOURCES, description="Folder of prompts, taxonomy, rulebook, messages and, if it has one, local model."
+    )
+    watch_every: float = Field(
+        2.0, gt=0, le=60, description="How often a process looks whether these files have changed."
     )
 
     # The model

@@ -1,6 +1,5 @@
-"""Prompts, user messages and the fingerprint of every resource. The texts themselves are under resources/."""
+"""Prompts and user messages. The texts themselves are under resources/."""
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,6 @@ from pipeline.types import Frozen, Locale
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PROMPT_PLACEHOLDER = re.compile(r"\{\{([A-Z_]+)\}\}")
-FINGERPRINT_LENGTH = 12
 
 
 class ErrorText(Frozen):
@@ -44,7 +42,7 @@ class Texts:
     def load(cls, resources: Path) -> "Texts":
         """Read prompts/*.md and messages/{locale}.toml. Raises ValueError naming every mistake."""
         mistakes: list[str] = []
-        prompts = {path.stem: path.read_text("utf-8") for path in sorted((resources / "prompts").glob("*.md"))}
+        prompts = _read_prompts(resources / "prompts", mistakes)
         messages = {
             locale: read
             for locale in Locale
@@ -79,25 +77,6 @@ def render_answer_prompt(texts: Texts) -> str:
     return _render(texts.prompt("answer"), {})
 
 
-def fingerprints(resources: Path) -> dict[str, str]:
-    """Relative path → start of the SHA-256 of every file under `resources`, in path order."""
-    files = {path.relative_to(resources): path for path in resources.rglob("*") if path.is_file()}
-    return {
-        name.as_posix(): _digest(files[name].read_bytes())
-        for name in sorted(files, key=Path.as_posix)
-        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-    }
-
-
-def pipeline_version(fingerprints: Mapping[str, str]) -> str:
-    """One fingerprint of all; the order of the mapping does not matter."""
-    return _digest("".join(f"{name}\0{digest}\n" for name, digest in sorted(fingerprints.items())).encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:FINGERPRINT_LENGTH]
-
-
 def _category_line(major: Major, middle: Middle) -> str:
     minors = " | ".join(minor.ko for minor in middle.minors)
     return f"- {major.ko} > {middle.ko} ({middle.en}): {minors}"
@@ -110,6 +89,16 @@ def _tag_lines(group: TagGroup) -> str:
 def _render(template: str, values: Mapping[str, str]) -> str:
     """One pass: a value that looks like a placeholder stays as it is. An unknown one is a KeyError."""
     return PROMPT_PLACEHOLDER.sub(lambda found: values[found[1]], template)
+
+
+def _read_prompts(folder: Path, mistakes: list[str]) -> dict[str, str]:
+    prompts = {}
+    for path in sorted(folder.glob("*.md")):
+        try:
+            prompts[path.stem] = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(f"{path.name}: {error}")
+    return prompts
 
 
 def _read(path: Path, mistakes: list[str]) -> Messages | None:

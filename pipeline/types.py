@@ -106,7 +106,10 @@ class Candidate(Recorded):
 
 
 class Observation(Recorded):
-    """Stage 1: what is in the picture. `confidence` is a calibrated probability in [0, 1]."""
+    """Stage 1: what is in the picture. `confidence` is a calibrated probability in [0, 1].
+
+    `pipeline_version` is of the pipeline that looked: a job that is tried again may end under another one.
+    """
 
     classification: Classification
     situation_tags: tuple[str, ...] = ()
@@ -114,6 +117,7 @@ class Observation(Recorded):
     candidates: tuple[Candidate, ...] = ()
     model: str
     usage: Usage = Usage()
+    pipeline_version: str | None = None
 
 
 class NamedThing(Recorded):
@@ -189,8 +193,18 @@ class StageEvent(Frozen):
 
 
 class PipelineResult(Recorded):
+    """`pipeline_version` is of the pipeline that matched the rule and had the answer written."""
+
     observation: Observation
     rule: RuleMatch
     answer: Answer
     degraded: bool = False
     cached: bool = False
+    pipeline_version: str | None = None
+
+
+class Refusal(Recorded):
+    """An edit of the resources that is not used: its version and what is wrong with it, file by file."""
+
+    version: str
+    detail: str

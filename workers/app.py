@@ -14,13 +14,15 @@ from celery.signals import setup_logging
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
 from pipeline.model import LOCAL
+from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
-from pipeline.texts import Texts
-from workers import broker
+from pipeline.watch import Watch
+from workers import broker, heartbeat
 from workers.budget import Budget
 from workers.deliver import Deliverer
 from workers.forever import forever
 from workers.gate import REFRESH_EVERY, SharedGate
+from workers.heartbeat import Heartbeat
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
 from workers.jobs.leadership import RENEW_EVERY, Leadership
@@ -36,7 +38,6 @@ from workers.settings import WorkerSettings
 from workers.sweep import EVERY, TakeBack, end_late, send_due
 from workers.webhook import WebhookSender
 
-BEAT_EVERY = 5.0
 EXPIRE_UPLOADS_EVERY = 300.0
 PROBE_MARGIN = 5.0
 """Seconds beyond the longest model call, for a worker to say how it ended."""
@@ -75,18 +76,15 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             budget=Budget(self._settings.model_budget_usd, self._settings.model_budget_exceeded),
         )
         pipeline = build_pipeline(self._pipeline_settings, gate)
+        watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.renewed)
         self._scanner = Scanner(
-            *(ledger, leases, pipeline, self._settings.result_cache_ttl),
+            *(ledger, leases, lambda: watch.made, self._settings.result_cache_ttl),
             fallback=self._worker_settings.fallback_model,
             over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
-        beat = WorkerBeat(
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            pipeline_version=pipeline.version,
-            models=pipeline.models,
-            concurrency=concurrency,
-        )
-        leadership = Leadership(ledger, beat.worker)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        heart = Heartbeat(ledger, partial(_beat, worker, watch, concurrency))
+        leadership = Leadership(ledger, worker)
         taking_back = TakeBack(ledger, self._settings.lease)
         background = [
             asyncio.create_task(forever(name, every, work), name=name)
@@ -96,12 +94,13 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
                 ("end_late", EVERY, leadership.led(partial(end_late, ledger))),
                 ("take_back", EVERY, leadership.led(taking_back.round)),
                 ("send_due", EVERY, leadership.led(partial(send_due, ledger, queue))),
-                ("beat", BEAT_EVERY, partial(ledger.beat, beat)),
+                ("beat", heartbeat.EVERY, heart.beat),
+                ("resources", self._pipeline_settings.watch_every, partial(_look, watch, heart)),
                 ("gate", REFRESH_EVERY, gate.refresh),
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )
         ]
-        deliverer = self._deliverer(ledger)
+        deliverer = self._deliverer(ledger, watch)
         if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
             background.append(asyncio.create_task(forever("deliveries", 0, deliverer.round), name="deliveries"))
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
@@ -111,15 +110,32 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         await asyncio.gather(*background, return_exceptions=True)
         await deliverer.close()
         with suppress(LedgerUnavailable):
-            await asyncio.gather(ledger.depart(beat), leadership.resign())
+            await asyncio.gather(heart.depart(), leadership.resign())
         await queue.close()
         await pipeline.close()
         await ledger.close()
 
-    def _deliverer(self, ledger: Ledger) -> Deliverer:
+    def _deliverer(self, ledger: Ledger, watch: Watch[Pipeline]) -> Deliverer:
         sender = WebhookSender.of(self._pipeline_settings, self._settings.webhook_keys)
-        texts = Texts.load(self._pipeline_settings.resources)
-        return Deliverer(ledger, Deliveries(ledger), sender, texts, self._settings.webhook_schedule)
+        schedule = self._settings.webhook_schedule
+        return Deliverer(ledger, Deliveries(ledger), sender, lambda: watch.knowledge.texts, schedule)
+
+
+def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:
+    return WorkerBeat(
+        worker=worker,
+        pipeline_version=watch.made.version,
+        models=watch.made.models,
+        concurrency=concurrency,
+        stale=watch.is_stale,
+        refusal=watch.refusal,
+    )
+
+
+async def _look(watch: Watch[Pipeline], heart: Heartbeat) -> None:
+    """Others hear of news at once."""
+    if await watch.look():
+        await heart.beat()
 
 
 def build_celery() -> BunriWorker:

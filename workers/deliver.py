@@ -7,7 +7,7 @@ what is above that is put off, so that one receiver that hangs holds up no other
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -58,10 +58,15 @@ def plan(reply: Reply, step: int, schedule: Sequence[float]) -> Report:
 
 
 class Deliverer:
-    """One per process. Call `round` again and again, on one loop."""
+    """One per process. Call `round` again and again, on one loop. `texts` tells those in use now."""
 
     def __init__(
-        self, ledger: Ledger, deliveries: Deliveries, sender: WebhookSender, texts: Texts, schedule: Sequence[float]
+        self,
+        ledger: Ledger,
+        deliveries: Deliveries,
+        sender: WebhookSender,
+        texts: Callable[[], Texts],
+        schedule: Sequence[float],
     ) -> None:
         self._ledger = ledger
         self._deliveries = deliveries
@@ -148,7 +153,7 @@ class Deliverer:
         job = await self._ledger.get(job_id)
         if job is None:
             raise LookupError("the record has gone, although a delivery keeps it")
-        body = WebhookView.of(job, self._texts).model_dump_json().encode()
+        body = WebhookView.of(job, self._texts()).model_dump_json().encode()
         return await self._sender.send(url, job_id, body, datetime.now(UTC))
 
     async def _finish(self, attempt: Begun, report: Report) -> None:

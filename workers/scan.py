@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -45,13 +46,14 @@ log = structlog.get_logger()
 class Scanner:
     """Runs jobs one after the other or all at once; holds no state of any of them.
 
+    `pipeline` tells the one in use now: a job takes it when it is claimed and keeps it, whatever comes after.
     `fallback` names the model that answers where the one asked for cannot, `over_budget` the one that does while
     today's budget is used up.
     """
 
     ledger: Ledger
     leases: Leases
-    pipeline: Pipeline
+    pipeline: Callable[[], Pipeline]
     result_cache_ttl: int
     fallback: str | None = None
     over_budget: str | None = None
@@ -61,9 +63,11 @@ class Scanner:
 
         Raises Reject when this process is asked to stop: the message goes back to the queue for another worker.
         """
+        pipeline = self.pipeline()
         claimed_until = asyncio.get_running_loop().time() + CLAIM_PATIENCE
         try:
-            claim = await insist(partial(self.ledger.claim, job_id, uuid4().hex), until=claimed_until)
+            take = partial(self.ledger.claim, job_id, uuid4().hex, version=pipeline.version)
+            claim = await insist(take, until=claimed_until)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
             return
@@ -71,10 +75,10 @@ class Scanner:
             log.info("job.skipped", job_id=job_id)
             return
         structlog.contextvars.bind_contextvars(job_id=job_id, trace_id=claim.trace_id)
-        log.info("job.claimed", attempts=claim.attempts)
+        log.info("job.claimed", attempts=claim.attempts, pipeline_version=pipeline.version)
         with self.leases.holding(claim) as held:
             try:
-                await self._work(claim)
+                await self._work(claim, pipeline)
             except StaleClaim:
                 log.warning("job.claim_lost")
             except LedgerUnavailable as error:
@@ -95,10 +99,11 @@ class Scanner:
         else:
             log.info("job.released")
 
-    async def _work(self, claim: Claim) -> None:
+    async def _work(self, claim: Claim, pipeline: Pipeline) -> None:
         ends_at = asyncio.get_running_loop().time() + claim.time_left
         run = _Run(
             claim=claim,
+            pipeline=pipeline,
             progress=_Progress(self.ledger, claim, ends_at),
             reuse=JobReuse(self.ledger, claim, self.result_cache_ttl),
             ends_at=ends_at,
@@ -148,7 +153,7 @@ class Scanner:
     async def _run_until_deadline(self, run: "_Run", *, instead: str | None = None) -> Finished:
         try:
             async with asyncio.timeout_at(run.ends_at) as limit:
-                return await self.pipeline.run(
+                return await run.pipeline.run(
                     run.claim.input, resume=run.progress.done, emit=run.progress, reuse=run.reuse, instead=instead
                 )
         except TimeoutError as error:
@@ -229,6 +234,7 @@ class _Run:
     """One attempt at a job. `ends_at` is its deadline by the loop's clock, `chance` its share of every jitter."""
 
     claim: Claim
+    pipeline: Pipeline
     progress: _Progress
     reuse: JobReuse
     ends_at: float

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,14 @@ class LocalVision:
             ),
             model=self.name,
         )
+
+    def knowing(self, rulebook: Rulebook) -> "LocalVision":
+        """The same model, session and thread, with another taxonomy. Raises ValueError if that lacks a category."""
+        if mistakes := _unknown_categories(self._card.categories, rulebook):
+            raise ValueError("\n".join(mistakes))
+        other = copy(self)
+        other._rulebook = rulebook  # noqa: SLF001 - its own class
+        return other
 
     async def close(self) -> None:
         """Photos not yet begun are dropped; one in work ends by itself."""

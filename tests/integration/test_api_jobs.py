@@ -98,7 +98,7 @@ async def test_the_result_has_the_shape_that_existing_clients_read(api: ApiServe
                 },
                 "situation_tags": [],
                 "confidence": 0.9,
-                "meta": {"user_input": "이거 뭐예요?"},
+                "meta": {"user_input": "이거 뭐예요?", "pipeline_version": None},
             },
             "disposal_rules": {"key": "glass", "category": "유리병", "title": "유리병", "steps": ["비운다"]},
             "final_answer": {
@@ -106,6 +106,7 @@ async def test_the_result_has_the_shape_that_existing_clients_read(api: ApiServe
                 "insufficiencies": [],
                 "user_answer": "헹궈서 배출하세요.",
             },
+            "pipeline_version": None,
         },
         "reward": None,
         "error": None,

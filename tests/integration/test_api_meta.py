@@ -1,17 +1,20 @@
 """Health, readiness, metrics, the catalogue and the pipeline's description."""
 
-import shutil
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from api.problems import ALL_CODES
+from client import BunriClient
 from pipeline.errors import ModelRateLimited
-from pipeline.settings import RESOURCES, PipelineSettings
-from pipeline.types import Stage
+from pipeline.settings import PipelineSettings
+from pipeline.types import Refusal, Stage
 from tests.support.api_server import ApiServer, running_api
 from tests.support.jobs import new_job, result
 from tests.support.redis_server import free_port
+from tests.support.resources import copied_resources
+from workers.heartbeat import Heartbeat
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import JobError, WorkerBeat
 from workers.jobs.settings import JobsSettings
@@ -43,6 +46,8 @@ async def test_ready_with_redis_and_a_worker_of_the_same_version(api: ApiServer,
         "ledger": True,
         "broker": True,
         "workers": True,
+        "versions": True,
+        "resources": True,
     }
 
 
@@ -51,12 +56,64 @@ async def test_not_ready_without_a_worker(api: ApiServer) -> None:
     assert (reply.status_code, reply.json()["checks"]["workers"]["ok"]) == (503, False)
 
 
-async def test_not_ready_while_a_worker_has_another_version(api: ApiServer, ledger: Ledger) -> None:
-    await beat(ledger, api.services.knowledge.version)
-    await beat(ledger, "0123456789ab", worker="host:2")
+@pytest.mark.parametrize(("grace", "status"), [(60, 200), (0, 503)])
+async def test_another_version_of_a_worker_is_visible_at_once_and_not_ready_after_the_grace(
+    jobs_settings: JobsSettings, ledger: Ledger, grace: float, status: int
+) -> None:
+    async with running_api(jobs_settings, version_grace=grace) as api:
+        version = api.services.knowledge.version
+        await beat(ledger, version)
+        await beat(ledger, "0123456789ab", worker="host:2")
+        reply = await api.client.get("/readyz")
+        figures = await metrics(api)
+    versions = reply.json()["checks"]["versions"]
+    assert (reply.status_code, versions["ok"], versions["blocking"]) == (status, False, status == 503)
+    assert "0123456789ab" in versions["detail"]
+    assert figures["bunri_workers_other_version"] == 1
+    assert {name for name in figures if name.startswith("bunri_pipeline_version_info")} == {
+        f'bunri_pipeline_version_info{{process="api",version="{version}"}}',
+        f'bunri_pipeline_version_info{{process="worker",version="{version}"}}',
+        'bunri_pipeline_version_info{process="worker",version="0123456789ab"}',
+    }
+
+
+async def test_a_worker_that_changes_its_version_is_still_one_worker(api: ApiServer, ledger: Ledger) -> None:
+    before = WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local",), concurrency=5)
+    after = before.model_copy(update={"pipeline_version": api.services.knowledge.version})
+    said = [after, after, before]
+    heart = Heartbeat(ledger, said.pop)
+    await heart.beat()
+    assert await ledger.workers() == [before]
+    await asyncio.gather(heart.beat(), heart.beat())
+    assert await ledger.workers() == [after]
+    assert (await metrics(api))["bunri_workers_slots"] == 5
+    await heart.depart()
+    assert await ledger.workers() == []
+
+
+async def test_the_client_is_told_who_uses_which_version(api: ApiServer, ledger: Ledger) -> None:
+    await beat(ledger, "0123456789ab")
+    async with BunriClient(str(api.client.base_url)) as client:
+        shown = await client.pipeline()
+    assert (shown.pipeline_version, shown.stale) == (api.services.knowledge.version, False)
+    assert [worker.pipeline_version for worker in shown.workers or ()] == ["0123456789ab"]
+
+
+async def test_a_refusal_of_a_worker_is_visible_and_leaves_the_api_ready(api: ApiServer, ledger: Ledger) -> None:
+    refusal = Refusal(version="0123456789ab", detail="vision.md: " + "x" * 1000)
+    mine = api.services.knowledge.version
+    await ledger.beat(
+        WorkerBeat(worker="host:1", pipeline_version=mine, models=("local",), stale=True, refusal=refusal)
+    )
     reply = await api.client.get("/readyz")
-    assert (reply.status_code, reply.json()["checks"]["workers"]["ok"]) == (503, False)
-    assert "0123456789ab" in reply.json()["checks"]["workers"]["detail"]
+    resources = reply.json()["checks"]["resources"]
+    assert (reply.status_code, resources["ok"], resources["blocking"]) == (200, False, False)
+    assert "0123456789ab: vision.md: " in resources["detail"]
+    assert len(resources["detail"]) < 500
+    figures = await metrics(api)
+    for name in ("refused", "stale"):
+        assert figures[f'bunri_resources_{name}{{process="worker"}}'] == 1
+        assert figures[f'bunri_resources_{name}{{process="api"}}'] == 0
 
 
 async def test_without_redis_the_process_is_healthy_and_not_ready() -> None:
@@ -69,6 +126,8 @@ async def test_without_redis_the_process_is_healthy_and_not_ready() -> None:
             "ledger": False,
             "broker": False,
             "workers": False,
+            "versions": False,
+            "resources": True,
         }
         assert (await metrics(api))["bunri_ledger_up"] == 0
         assert (await api.client.get("/api/v1/pipeline")).json()["workers"] is None
@@ -140,20 +199,21 @@ async def test_the_pipeline_shows_what_is_loaded_and_by_which_workers(api: ApiSe
     assert shown["stale"] is False
     assert "taxonomy.yaml" in shown["fingerprints"]
     assert shown["models"] == ["local/test"]
-    assert shown["workers"] == [{"worker": "host:1", "pipeline_version": "0123456789ab", "models": ["local/test"]}]
+    assert shown["refusal"] is None
+    assert shown["workers"] == [
+        {
+            "worker": "host:1",
+            "pipeline_version": "0123456789ab",
+            "models": ["local/test"],
+            "stale": False,
+            "refusal": None,
+        }
+    ]
 
 
-@pytest.fixture
-def resources(tmp_path: Path) -> Path:
-    copy = tmp_path / "resources"
-    shutil.copytree(RESOURCES, copy, ignore=shutil.ignore_patterns("local_model"))
-    return copy
-
-
-async def test_resources_changed_since_the_start_are_reported_as_stale(
-    jobs_settings: JobsSettings, resources: Path
-) -> None:
-    pipeline = PipelineSettings.model_validate({"resources": resources})
+async def test_resources_not_yet_taken_are_reported_as_stale(jobs_settings: JobsSettings, tmp_path: Path) -> None:
+    resources = copied_resources(tmp_path)
+    pipeline = PipelineSettings.model_validate({"resources": resources, "watch_every": 60})
     async with running_api(jobs_settings, pipeline=pipeline) as api:
         before = (await api.client.get("/api/v1/pipeline")).json()
         (resources / "prompts" / "vision.md").write_text("Look again.")

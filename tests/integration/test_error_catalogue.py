@@ -84,7 +84,7 @@ class World:
         )
         leases = Leases(self.ledger, self.lease)
         renewing = asyncio.create_task(forever("leases", leases.every, leases.renew_all))
-        yield Scanner(self.ledger, leases, pipeline, result_cache_ttl=0)
+        yield Scanner(self.ledger, leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()
 

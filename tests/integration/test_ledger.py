@@ -137,6 +137,15 @@ async def test_an_end_whose_answer_was_lost_can_be_written_again_by_its_holder_a
     assert (await ledger.get(claim.job_id), await ledger.events(claim.job_id), await ledger.counts()) == ended
 
 
+async def test_a_claimed_job_has_the_version_of_the_pipeline_that_runs_it(ledger: Ledger) -> None:
+    created = await ledger.create(new_job())
+    claim = await ledger.claim(created.job_id, version="ba9876543210")
+    assert claim
+    job = await ledger.get(created.job_id)
+    assert job
+    assert job.pipeline_version == "ba9876543210"
+
+
 async def test_a_stale_holder_writes_nothing(ledger: Ledger) -> None:
     stale = await claimed(ledger)
     await eventually(lambda: lapsed(ledger, stale.job_id))

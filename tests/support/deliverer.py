@@ -34,7 +34,8 @@ async def delivering(
     deliveries = Deliveries(ledger)
     keys = JobsSettings.model_validate({"webhook_secrets": secrets}).webhook_keys
     sender = WebhookSender(guard or AddressGuard("127.0.0.1", ()), keys, lookup=lookup)
-    deliverer = Deliverer(ledger, deliveries, sender, Texts.load(RESOURCES), schedule)
+    texts = Texts.load(RESOURCES)
+    deliverer = Deliverer(ledger, deliveries, sender, lambda: texts, schedule)
     rounds = asyncio.create_task(forever("deliveries", 0, deliverer.round))
     try:
         yield deliveries

@@ -211,10 +211,13 @@ class Ledger:
 
     # --- the worker's side ---
 
-    async def beat(self, beat: WorkerBeat, *, forget_after: float = 60.0) -> None:
+    async def beat(self, beat: WorkerBeat, *, instead_of: WorkerBeat | None = None, forget_after: float = 60.0) -> None:
+        """`instead_of` is what this worker said of itself until now: it is not to be counted as another worker."""
         with translated():
             seconds, _ = await self.client.time()
-            async with self.client.pipeline(transaction=False) as pipe:
+            async with self.client.pipeline(transaction=True) as pipe:
+                if instead_of is not None and instead_of != beat:
+                    pipe.zrem(WORKERS, instead_of.model_dump_json())
                 pipe.zadd(WORKERS, {beat.model_dump_json(): seconds})
                 pipe.zremrangebyscore(WORKERS, "-inf", seconds - forget_after)
                 await pipe.execute()
@@ -224,15 +227,16 @@ class Ledger:
         with translated():
             await self.client.zrem(WORKERS, beat.model_dump_json())
 
-    async def claim(self, job_id: str, claimant: str | None = None) -> Claim | None:
+    async def claim(self, job_id: str, claimant: str | None = None, *, version: str = "") -> Claim | None:
         """Take the job under a lease. None when there is nothing to do: it is unknown, ended, or held by another.
 
-        `claimant` is a name for this one claim, under which it can be asked for again when the answer was lost.
+        `claimant` is a name for this one claim, under which it can be asked for again when the answer was lost;
+        `version` the pipeline that is to run the job, which from now on is the job's.
         """
         with translated():
             reply = await self._claim(
                 keys=[_job_key(job_id), QUEUED, LEASES, OUTBOX],
-                args=[job_id, self._settings.lease, claimant or uuid4().hex],
+                args=[job_id, self._settings.lease, claimant or uuid4().hex, version],
             )
         if not reply:
             return None

@@ -6,7 +6,7 @@ from typing import Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.types import Checkpoints, Frozen, JobInput, PipelineResult, Recorded, Stage, Usage
+from pipeline.types import Checkpoints, Frozen, JobInput, PipelineResult, Recorded, Refusal, Stage, Usage
 
 
 class JobKind(StrEnum):
@@ -185,9 +185,14 @@ class JobEvent(Frozen):
 
 
 class WorkerBeat(Recorded):
-    """What a live worker process says of itself. `concurrency`: jobs in flight at most; 0 if it did not say."""
+    """What a live worker process says of itself. `concurrency`: jobs in flight at most; 0 if it did not say.
+
+    `stale`: its files are others than those that it uses; `refusal`: because of a mistake in them.
+    """
 
     worker: str
     pipeline_version: str
     models: tuple[str, ...]
     concurrency: int = 0
+    stale: bool = False
+    refusal: Refusal | None = None

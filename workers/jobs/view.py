@@ -39,7 +39,10 @@ class ErrorView(View):
 
 
 class MetaView(View):
+    """`pipeline_version` is of the pipeline that looked at the photo: a job may be tried again under another one."""
+
     user_input: str
+    pipeline_version: str | None
 
 
 class ClassificationView(View):
@@ -58,11 +61,12 @@ class FinalAnswerView(View):
 
 
 class PipelineResultView(View):
-    """`disposal_rules` is the rule's key and category, and the rule document itself."""
+    """`disposal_rules` is the rule's key and category, and the rule document itself; `pipeline_version` made it."""
 
     classification_result: ClassificationView
     disposal_rules: dict[str, Any]
     final_answer: FinalAnswerView
+    pipeline_version: str | None
 
     @classmethod
     def of(cls, result: PipelineResult, user_input: str) -> Self:
@@ -72,7 +76,7 @@ class PipelineResultView(View):
                 classification=seen.classification,
                 situation_tags=seen.situation_tags,
                 confidence=seen.confidence,
-                meta=MetaView(user_input=escape(user_input)),
+                meta=MetaView(user_input=escape(user_input), pipeline_version=seen.pipeline_version),
             ),
             disposal_rules={"key": rule.key, "category": rule.category, **rule.document},
             final_answer=FinalAnswerView(
@@ -80,11 +84,15 @@ class PipelineResultView(View):
                 insufficiencies=tuple(escape(text) for text in answer.insufficiencies),
                 user_answer=escape(answer.user_answer),
             ),
+            pipeline_version=result.pipeline_version,
         )
 
 
 class JobView(View):
-    """The job resource. Times are Unix seconds, durations seconds."""
+    """The job resource. Times are Unix seconds, durations seconds.
+
+    `pipeline_version` is of the pipeline that made the result or works on it; before a worker has the job, the API's.
+    """
 
     job_id: str
     kind: JobKind

@@ -23,7 +23,7 @@ from pipeline.errors import SourceCorruptImage
 from pipeline.image import Bounds, prepare, to_rgb
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model.local import LocalAnswer, LocalVision
-from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.rulebook import UNCLASSIFIED, Rulebook, Taxonomy
 from pipeline.rules import RuleMatcher
 from pipeline.texts import Texts
 from pipeline.types import Candidate, Locale, Observation, SourceImage, Usage
@@ -225,6 +225,16 @@ def test_a_card_that_disagrees_with_its_file_is_refused_with_every_mistake(ruleb
         LocalVision(changed, rulebook, THRESHOLD)
     assert "6 logits" in str(refusal.value)
     assert "유리컵" in str(refusal.value)
+
+
+async def test_another_taxonomy_shares_the_model_and_must_know_its_categories(rulebook: Rulebook) -> None:
+    model = LocalVision(MODEL, rulebook, THRESHOLD)
+    other = model.knowing(Rulebook.load(MODEL.parent))
+    assert other._session is model._session
+    taxonomy = Taxonomy(majors=rulebook.majors[-1:], tag_groups=())
+    with pytest.raises(ValueError, match="유리병 is not in the taxonomy"):
+        model.knowing(Rulebook(taxonomy, ()))
+    await model.close()
 
 
 def test_a_card_whose_categories_leave_a_class_out_is_refused(rulebook: Rulebook, tmp_path: Path) -> None:

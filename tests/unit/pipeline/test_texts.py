@@ -1,7 +1,6 @@
-"""Prompts, messages and fingerprints."""
+"""Prompts and messages."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
-from pipeline.texts import (
-    Messages,
-    Texts,
-    fingerprints,
-    pipeline_version,
-    render_answer_prompt,
-    render_vision_prompt,
-)
+from pipeline.texts import Messages, Texts, render_answer_prompt, render_vision_prompt
 from pipeline.types import Locale
 
 
@@ -138,70 +130,3 @@ def test_an_unknown_placeholder_in_a_prompt_is_a_key_error() -> None:
     texts = Texts(prompts={"answer": "Say {{SECRET}}"}, messages={})
     with pytest.raises(KeyError):
         render_answer_prompt(texts)
-
-
-def change_a_byte(folder: Path) -> None:
-    (folder / "rulebook" / "a.yaml").write_bytes(b"b")
-
-
-def add_a_file(folder: Path) -> None:
-    (folder / "new.yaml").write_bytes(b"")
-
-
-def rename_a_file(folder: Path) -> None:
-    (folder / "rulebook" / "a.yaml").rename(folder / "rulebook" / "b.yaml")
-
-
-def remove_a_file(folder: Path) -> None:
-    (folder / "local_model" / "model.onnx").unlink()
-
-
-def swap_two_files(folder: Path) -> None:
-    rule, model = folder / "rulebook" / "a.yaml", folder / "local_model" / "model.onnx"
-    rule_bytes = rule.read_bytes()
-    rule.write_bytes(model.read_bytes())
-    model.write_bytes(rule_bytes)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name, data in {"rulebook/a.yaml": b"a", "local_model/model.onnx": b"\0\xff"}.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(data)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    "change", [change_a_byte, add_a_file, rename_a_file, remove_a_file, swap_two_files], ids=lambda f: f.__name__
-)
-def test_the_version_changes_with_any_file(folder: Path, change: Callable[[Path], None]) -> None:
-    before = pipeline_version(fingerprints(folder))
-    change(folder)
-    assert pipeline_version(fingerprints(folder)) != before
-
-
-def test_hidden_files_and_caches_have_no_fingerprint(folder: Path) -> None:
-    before = fingerprints(folder)
-    (folder / ".DS_Store").write_bytes(b"x")
-    (folder / ".git").mkdir()
-    (folder / ".git" / "config").write_bytes(b"x")
-    (folder / "__pycache__").mkdir()
-    (folder / "__pycache__" / "x.pyc").write_bytes(b"x")
-    assert fingerprints(folder) == before
-
-
-def test_a_fingerprint_does_not_depend_on_where_the_folder_lies(folder: Path, tmp_path: Path) -> None:
-    moved = tmp_path.parent / f"{tmp_path.name}-.moved"
-    shutil.copytree(folder, moved)
-    assert fingerprints(moved) == fingerprints(folder)
-
-
-def test_fingerprints_are_keyed_by_relative_path(folder: Path) -> None:
-    assert fingerprints(folder) == {
-        "local_model/model.onnx": "06eb7d6a69ee",
-        "rulebook/a.yaml": "ca978112ca1b",
-    }
-
-
-def test_the_version_does_not_depend_on_the_order_of_the_fingerprints() -> None:
-    assert pipeline_version({"a": "1", "b": "2"}) == pipeline_version({"b": "2", "a": "1"}) == "1a04f75bd070"

@@ -1,6 +1,7 @@
 -- Gives a job to a worker, under a lease and a new fencing token. From now on no message needs to be sent for it.
 -- KEYS: job, queued, leases, outbox
--- ARGV: job id, lease in seconds, the claimant: one name a claim, under which it may be asked for again
+-- ARGV: job id, lease in seconds, the claimant: one name a claim, under which it may be asked for again, version of
+-- the pipeline that is to run it ('' keeps the one it has)
 -- Returns the job as HGETALL does, or nothing when it is unknown, finished, held by another or not due for its retry.
 local job, queued, leases, outbox = unpack(KEYS)
 local state = redis.call('HMGET', job, 'status', 'created_at', 'started_at', 'not_before', 'claimant')
@@ -18,6 +19,9 @@ redis.call('HDEL', job, 'sends', 'written')
 local lease_until = time + tonumber(ARGV[2])
 redis.call('HSET', job, 'status', 'running', 'lease_until', lease_until, 'claimed_at', time,
   'claimant', ARGV[3])
+if ARGV[4] ~= '' then
+  redis.call('HSET', job, 'pipeline_version', ARGV[4])
+end
 if not state[3] then
   redis.call('HSET', job, 'started_at', time, 'timing:queued', string.format('%.4f', time - tonumber(state[2])))
 end
