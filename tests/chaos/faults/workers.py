@@ -194,8 +194,8 @@ async def f04_decoder(rig: Rig) -> None:
 @fault(
     "F05",
     "a photo that needs more memory than it may",
-    env={"PIPELINE_IMAGE_MAX_PIXELS_OTHER": "50000000", "PIPELINE_IMAGE_MEMORY_BYTES": "268435456"},
-    simulated="a PNG of 48 MP against a limit of 256 MB",
+    env={"PIPELINE_IMAGE_MAX_PIXELS_OTHER": "50000000", "PIPELINE_IMAGE_MEMORY_BYTES": "167772160"},
+    simulated="a PNG of 48 MP, 144 MB of pixels, against a limit of 160 MB",
 )
 async def f05(rig: Rig) -> None:
     """It ends as source.too_large; the worker stays small and no other job notices."""
