@@ -27,7 +27,9 @@ demo: $(SYNCED) ## Classify the photos in samples/ on a stack of its own
 up: $(SYNCED) ## Run the whole system in the foreground
 	@$(BIN)/bunri up
 
-test: check contract unit integration e2e chaos-short ## Lint, types, import contracts and all tests
+# All at once, because many tests wait: three at a time keep two cores busy.
+test: check $(CHROMIUM) ## Lint, types, import contracts and all tests
+	$(BIN)/pytest -q -n 3 --dist worksteal tests
 
 check: $(SYNCED) ## Lint, format, types, import contracts, dependencies
 	$(BIN)/ruff check .
