@@ -10,7 +10,10 @@ from workers.jobs.settings import JobsSettings
 from workers.webhook import signed_headers
 
 BODY = '{"type":"job.completed","말":"유리병"}'.encode()
-NOW = datetime.now(UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def keys(*secrets: str) -> tuple[bytes, ...]:
@@ -30,21 +33,22 @@ def test_the_signature_is_the_one_of_the_specification() -> None:
 
 
 def test_a_receiver_with_the_secret_accepts_it() -> None:
-    headers = signed_headers(keys(SECRET), "id", BODY, NOW)
+    headers = signed_headers(keys(SECRET), "id", BODY, now())
     assert Webhook(SECRET).verify(BODY, headers) == {"type": "job.completed", "말": "유리병"}
 
 
 def test_while_secrets_rotate_a_receiver_may_hold_the_old_or_the_new_one() -> None:
-    headers = signed_headers(keys(OTHER_SECRET, SECRET), "id", BODY, NOW)
+    at = now()
+    headers = signed_headers(keys(OTHER_SECRET, SECRET), "id", BODY, at)
     for secret in (SECRET, OTHER_SECRET):
         Webhook(secret).verify(BODY, headers)
     newest, _ = headers["webhook-signature"].split(" ")
-    assert newest == signed_headers(keys(OTHER_SECRET), "id", BODY, NOW)["webhook-signature"]
+    assert newest == signed_headers(keys(OTHER_SECRET), "id", BODY, at)["webhook-signature"]
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp"])
 def test_the_signature_covers_id_and_time(name: str) -> None:
-    headers = signed_headers(keys(SECRET), "id", BODY, NOW)
+    headers = signed_headers(keys(SECRET), "id", BODY, now())
     other = {"webhook-id": "another", "webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(BODY, headers | {name: other[name]})
@@ -52,9 +56,9 @@ def test_the_signature_covers_id_and_time(name: str) -> None:
 
 def test_the_signature_covers_the_body() -> None:
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(BODY + b" ", signed_headers(keys(SECRET), "id", BODY, NOW))
+        Webhook(SECRET).verify(BODY + b" ", signed_headers(keys(SECRET), "id", BODY, now()))
 
 
 def test_a_captured_request_is_of_no_use_later() -> None:
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(BODY, signed_headers(keys(SECRET), "id", BODY, NOW - timedelta(minutes=6)))
+        Webhook(SECRET).verify(BODY, signed_headers(keys(SECRET), "id", BODY, now() - timedelta(minutes=6)))
