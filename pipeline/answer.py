@@ -6,10 +6,10 @@ import structlog
 
 from pipeline.contradiction import Contradictions
 from pipeline.errors import ModelAccount
-from pipeline.insufficiency import message_key
-from pipeline.model import LOCAL, AnswerModel, is_local
+from pipeline.insufficiency import missing_texts
+from pipeline.model import LOCAL, AnswerModel, Tell, is_local, untold
 from pipeline.texts import Texts
-from pipeline.types import Answer, JobInput, Locale, Observation, RuleMatch
+from pipeline.types import Answer, AnswerForm, JobInput, Observation, RuleMatch, Subject
 
 log = structlog.get_logger()
 
@@ -29,12 +29,17 @@ class AnswerWriter:
         self._texts = texts
         self._contradictions = contradictions
 
-    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """Raises `model.*` errors, or ModelPaused."""
-        answer = await self.writer_for(job).write(observation, rule, question=job.user_input, locale=job.locale)
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell = untold) -> Answer:
+        """Raises `model.*` errors, or ModelPaused. Of prose, what has been told by the end is the `user_answer`."""
+        if observation.subject is not Subject.THING:
+            return await self._told(self._of_no_thing(observation, rule, job), job, tell)
+        hearing = _Hearing(tell)
+        answer = await self.writer_for(job).write(observation, rule, job, hearing)
         if not is_local(answer.model):
             answer = await self._corrected(answer, observation, rule, job)
-        missing = self._missing(observation, rule, job.locale)
+        if answer.user_answer != hearing.text:
+            answer = await self._told(answer, job, tell)
+        missing = missing_texts(observation, rule, job, self._texts)
         return answer.model_copy(update={"insufficiencies": (*answer.insufficiencies, *missing)})
 
     def writer_for(self, job: JobInput) -> AnswerModel:
@@ -44,26 +49,51 @@ class AnswerWriter:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._writers[name]
 
+    async def _told(self, answer: Answer, job: JobInput, tell: Tell) -> Answer:
+        if job.form is AnswerForm.PROSE:
+            await tell(answer.user_answer, anew=True)
+        return answer
+
+    def _of_no_thing(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
+        """Needs no writer, so it is signed by who read the question."""
+        is_waste = observation.subject is Subject.UNKNOWN
+        text = self._texts.message("chat.unknown_thing" if is_waste else "chat.not_waste", job.locale)
+        steps = tuple(rule.document["steps"]) if is_waste else ()
+        return Answer(disposal_steps=steps, user_answer=text, model=observation.model)
+
     async def _corrected(self, answer: Answer, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
         """The answer, or in its place the rule's own words, signed by the model that was paid for it all the same."""
-        texts = (*answer.disposal_steps, answer.user_answer)
-        codes = self._contradictions.find(texts, rule.category, job.locale)
+        codes = self._contradictions_in(answer, rule, job)
         if not codes:
             return answer
         log.warning("answer.contradicted", model=answer.model, category=rule.key, codes=codes)
-        safe = await self._writers[LOCAL].write(observation, rule, question="", locale=job.locale)
+        unasked = job.model_copy(update={"user_input": ""})
+        safe = await self._writers[LOCAL].write(observation, rule, unasked, untold)
         unanswered = (self._texts.message("answer.unanswered", job.locale),) if job.user_input else ()
+        is_prose = job.form is AnswerForm.PROSE
         return answer.model_copy(
             update={
                 "disposal_steps": safe.disposal_steps,
-                "user_answer": safe.user_answer,
+                "user_answer": " ".join((safe.user_answer, *unanswered)) if is_prose else safe.user_answer,
                 "insufficiencies": unanswered,
                 "contradictions": codes,
             }
         )
 
-    def _missing(self, observation: Observation, rule: RuleMatch, locale: Locale) -> tuple[str, ...]:
-        """Of an item whose state nobody saw, nothing is known to be missing: the rule says what to check."""
-        if not observation.situation_tags:
-            return tuple(rule.document["check"])
-        return tuple(self._texts.message(message_key(code), locale) for code in rule.insufficiencies)
+    def _contradictions_in(self, answer: Answer, rule: RuleMatch, job: JobInput) -> tuple[str, ...]:
+        """Of a text about several things only what is wrong for each of them: nobody can tell which one is meant."""
+        texts = (*answer.disposal_steps, answer.user_answer)
+        first, *others = (self._contradictions.find(texts, each.category, job.locale) for each in (rule, *rule.others))
+        return tuple(code for code in first if all(code in found for found in others))
+
+
+class _Hearing:
+    """Passes on what is told, and remembers it."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self.text = ""
+
+    async def __call__(self, piece: str, *, anew: bool = False) -> None:
+        self.text = piece if anew else self.text + piece
+        await self._tell(piece, anew=anew)

@@ -12,8 +12,11 @@ from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
 from pipeline.fingerprint import local_model_of
 from pipeline.knowledge import Knowledge
-from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, VisionModel
+from pipeline.matcher import Matcher
+from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel
 from pipeline.model.local import LocalAnswer, LocalVision
+from pipeline.model.words import LocalText
+from pipeline.question import QuestionReader
 from pipeline.rules import RuleMatcher
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
@@ -24,7 +27,7 @@ from pipeline.vision import Vision
 log = structlog.get_logger()
 
 
-Hosted = Callable[[Knowledge], tuple[VisionModel, AnswerModel]]
+Hosted = Callable[[Knowledge], tuple[VisionModel, TextModel, AnswerModel]]
 
 
 def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipeline:
@@ -50,12 +53,14 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
         """Opens nothing."""
         texts, rulebook = knowledge.texts, knowledge.rulebook
         lookers: dict[str, VisionModel] = {LOCAL: local_vision.knowing(rulebook)}
+        readers: dict[str, TextModel] = {LOCAL: LocalText(Matcher(knowledge.lexicon, knowledge.grammar, rulebook))}
         writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
         if hosted is not None:
-            lookers[default], writers[default] = hosted(knowledge)
+            lookers[default], readers[default], writers[default] = hosted(knowledge)
         return Pipeline(
             load=load,
             vision=Vision(lookers, default),
+            question=QuestionReader(readers, default, rulebook),
             rules=RuleMatcher(rulebook, knowledge.insufficiencies),
             answer=AnswerWriter(writers, default, texts, knowledge.contradictions),
             gate=gate,
@@ -80,7 +85,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
 
 def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack) -> Hosted:
     # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
-    from pipeline.model.hosted import HostedAnswer, HostedVision  # noqa: PLC0415
+    from pipeline.model.hosted import HostedAnswer, HostedText, HostedVision  # noqa: PLC0415
     from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
 
     client = OpenAIClient(settings, gate)
@@ -88,9 +93,13 @@ def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack
     for model in {settings.vision_model, settings.text_model} - set(settings.prices):
         log.warning("model.price_unknown", model=model)
 
-    def hosted(knowledge: Knowledge) -> tuple[VisionModel, AnswerModel]:
-        vision = HostedVision(client, settings.vision_model, knowledge.texts, knowledge.rulebook)
-        return vision, HostedAnswer(client, settings.text_model, knowledge.texts)
+    def hosted(knowledge: Knowledge) -> tuple[VisionModel, TextModel, AnswerModel]:
+        texts, rulebook = knowledge.texts, knowledge.rulebook
+        return (
+            HostedVision(client, settings.vision_model, texts, rulebook),
+            HostedText(client, settings.text_model, texts, rulebook),
+            HostedAnswer(client, settings.text_model, texts),
+        )
 
     return hosted
 

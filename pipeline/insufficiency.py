@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.resource import read_yaml, repeated
 from pipeline.rulebook import Rulebook
 from pipeline.texts import Texts
-from pipeline.types import Frozen, Locale
+from pipeline.types import Frozen, JobInput, Locale, Observation, RuleMatch
 
 FILE = "insufficiencies.yaml"
 
@@ -68,6 +68,19 @@ class Insufficiencies:
 
 def message_key(code: str) -> str:
     return f"insufficiency.{code}"
+
+
+def texts_of(codes: Iterable[str], texts: Texts, locale: Locale) -> tuple[str, ...]:
+    """What a person is told of these codes."""
+    return tuple(texts.message(message_key(code), locale) for code in codes)
+
+
+def missing_texts(observation: Observation, rule: RuleMatch, job: JobInput, texts: Texts) -> tuple[str, ...]:
+    """What is missing, for people. Of an item in a photo whose state nobody saw, the rule says what to check."""
+    if job.has_photo and not observation.situation_tags:
+        return tuple(rule.document["check"])
+    codes = (code for each in (rule, *rule.others) for code in each.insufficiencies)
+    return texts_of(dict.fromkeys(codes), texts, job.locale)
 
 
 def _condition(rule: InsufficiencyRule, file: InsufficiencyFile) -> _Condition:

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from pipeline.contradiction import Contradictions
 from pipeline.fingerprint import LOCAL_MODEL, fingerprints, local_model_of, pipeline_version
+from pipeline.grammar import Grammar
 from pipeline.insufficiency import Insufficiencies
+from pipeline.lexicon import Lexicon
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.texts import PLACEHOLDER, PROMPT_PLACEHOLDER, Texts
@@ -35,6 +37,8 @@ class Knowledge:
     rulebook: Rulebook
     insufficiencies: Insufficiencies
     contradictions: Contradictions
+    lexicon: Lexicon
+    grammar: Grammar
     fingerprints: Mapping[str, str]
     version: str
 
@@ -48,22 +52,26 @@ class Knowledge:
         mistakes: list[str] = []
         texts = _load(Texts.load, resources, mistakes)
         rulebook = _load(Rulebook.load, resources, mistakes)
-        insufficiencies = contradictions = None
+        insufficiencies = contradictions = lexicon = grammar = None
         if texts is not None:
             mistakes += _text_mistakes(texts, _shipped_texts())
         if rulebook is not None:
             mistakes += _rulebook_mistakes(resources, rulebook)
             contradictions = _load(partial(Contradictions.load, rulebook=rulebook), resources, mistakes)
+            lexicon = _load(partial(Lexicon.load, rulebook=rulebook), resources, mistakes)
+            grammar = _load(partial(Grammar.load, rulebook=rulebook), resources, mistakes)
         if texts is not None and rulebook is not None:
             mistakes += _name_mistakes(texts, rulebook)
             load = partial(Insufficiencies.load, rulebook=rulebook, texts=texts)
             insufficiencies = _load(load, resources, mistakes)
         if fingerprints(resources) != found:
             raise Unsettled(f"The files in {resources} changed while they were read")
-        if mistakes or texts is None or rulebook is None or insufficiencies is None or contradictions is None:
+        if mistakes:
             raise ValueError(f"Mistakes in {resources}:\n" + "\n".join(mistakes))
+        assert texts and rulebook and insufficiencies and contradictions and lexicon and grammar  # noqa: S101, PT018 - no mistakes
         kept = found if running is None else with_local_model(found, running.fingerprints)
-        return cls(texts, rulebook, insufficiencies, contradictions, kept, pipeline_version(kept))
+        version = pipeline_version(kept)
+        return cls(texts, rulebook, insufficiencies, contradictions, lexicon, grammar, kept, version)
 
 
 def with_local_model(found: Mapping[str, str], of: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from pipeline.errors import RulesNoMatch
 from pipeline.insufficiency import Insufficiencies
 from pipeline.rulebook import Rulebook
-from pipeline.types import Locale, Observation, RuleMatch
+from pipeline.types import Classification, Locale, NamedThing, Observation, RuleMatch
 
 
 class RuleMatcher:
@@ -13,17 +13,25 @@ class RuleMatcher:
 
     def knows(self, observation: Observation) -> bool:
         """Whether the taxonomy has every name in it: one made under other resources may hold names that are gone."""
-        seen = observation.classification
-        middles = {seen.middle_category, *(each.middle_category for each in observation.candidates)}
+        things: tuple[Observation | NamedThing, ...] = (observation, *observation.others)
+        places = [each.classification for each in things]
+        tags = {tag for each in things for tag in each.situation_tags}
+        middles = {each.middle_category for each in places}
+        middles |= {each.middle_category for each in observation.candidates}
         return (
             middles <= set(self._rulebook.middles())
-            and set(observation.situation_tags) <= set(self._rulebook.tags)
-            and seen.minor_category in {None, *self._rulebook.minors_of(seen.middle_category)}
+            and tags <= set(self._rulebook.tags)
+            and all(each.minor_category in {None, *self._rulebook.minors_of(each.middle_category)} for each in places)
         )
 
     def match(self, observation: Observation, locale: Locale) -> RuleMatch:
-        """The rule of the observed category; for 미분류 it is advice. Raises RulesNoMatch."""
-        category = observation.classification.middle_category
+        """The rule of each observed category; for 미분류 it is advice. Raises RulesNoMatch."""
+        first = self._match(observation.classification, observation.situation_tags, locale)
+        others = (self._match(each.classification, each.situation_tags, locale) for each in observation.others)
+        return first.model_copy(update={"others": tuple(others)})
+
+    def _match(self, seen: Classification, tags: tuple[str, ...], locale: Locale) -> RuleMatch:
+        category = seen.middle_category
         document = self._rulebook.rule(category, locale)
         if document is None:
             raise RulesNoMatch(f"the rulebook has no rule for {category}")
@@ -31,5 +39,5 @@ class RuleMatcher:
             key=self._rulebook.middle(category).id,
             category=category,
             document=document,
-            insufficiencies=self._insufficiencies.missing(category, observation.situation_tags),
+            insufficiencies=self._insufficiencies.missing(category, tags),
         )

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from pipeline.answer import AnswerWriter
 from pipeline.knowledge import Knowledge
-from pipeline.model import LOCAL, Gate, is_local
+from pipeline.model import LOCAL, Gate, Tell, is_local, untold
+from pipeline.question import QuestionReader
 from pipeline.rules import RuleMatcher
 from pipeline.types import (
     Answer,
@@ -56,6 +57,7 @@ class Pipeline:
 
     load: Callable[[JobInput], Awaitable[SourceImage]]
     vision: Vision
+    question: QuestionReader
     rules: RuleMatcher
     answer: AnswerWriter
     gate: Gate
@@ -72,7 +74,14 @@ class Pipeline:
         return self.knowledge.version
 
     async def run(
-        self, job: JobInput, *, resume: Checkpoints, emit: Emit, reuse: Reuse, instead: str | None = None
+        self,
+        job: JobInput,
+        *,
+        resume: Checkpoints,
+        emit: Emit,
+        reuse: Reuse,
+        tell: Tell = untold,
+        instead: str | None = None,
     ) -> Finished:
         """Run the stages that `resume` lacks, by the model that the job asks for or the one named `instead` of it.
 
@@ -84,14 +93,17 @@ class Pipeline:
         observation = done.observation
         clock = _Stopwatch()
         steps = []
-        if observation is None:
+        if observation is None and not job.has_photo:
+            await emit(_skipped(Stage.FETCH), _started(Stage.VISION))
+            observation = self._signed(await self.question.observe(by))
+            steps.append(_completed(Stage.VISION, clock, observation))
+        elif observation is None:
             await emit(_started(Stage.FETCH))
             image = await self.load(job)
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
-            seen = await self.vision.observe(image, by)
-            observation = seen.model_copy(update={"pipeline_version": self.version})
+            observation = self._signed(await self.vision.observe(image, by))
             steps.append(_completed(Stage.VISION, clock, observation))
             del image  # A job waits seconds for its answer; the bytes need not.
         steps.append(_started(Stage.RULE))
@@ -100,12 +112,15 @@ class Pipeline:
             steps += (_completed(Stage.RULE, clock), _started(Stage.ANSWER))
         finally:  # The rule takes microseconds, so it has no write of its own; the observation was paid for.
             await emit(*steps)
-        answer = done.answer or await self.answer.write(observation, rule, by)
+        answer = done.answer or await self.answer.write(observation, rule, by, tell)
         degraded = self._is_degraded(job, observation, answer)
         result = PipelineResult(
             observation=observation, rule=rule, answer=answer, degraded=degraded, pipeline_version=self.version
         )
         return Finished(result, (_completed(Stage.ANSWER, clock, answer),))
+
+    def _signed(self, observation: Observation) -> Observation:
+        return observation.model_copy(update={"pipeline_version": self.version})
 
     def _usable(self, resume: Checkpoints) -> Checkpoints:
         """All, unless an earlier taxonomy had a name for what was seen that this one lacks: then it is seen anew."""
@@ -114,7 +129,8 @@ class Pipeline:
     def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
         """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""
         if done.observation is None:
-            self.gate.look(self.vision.model_for(job).name)
+            looks = self.vision if job.has_photo else self.question
+            self.gate.look(looks.model_for(job).name)
         elif done.answer is None:
             self.gate.look(self.answer.writer_for(job).name)
 
@@ -143,6 +159,10 @@ class _Stopwatch:
 
 def _started(stage: Stage) -> StageEvent:
     return StageEvent(stage=stage, status=StageStatus.STARTED)
+
+
+def _skipped(stage: Stage) -> StageEvent:
+    return StageEvent(stage=stage, status=StageStatus.SKIPPED)
 
 
 def _completed(stage: Stage, clock: _Stopwatch, checkpoint: Observation | Answer | None = None) -> StageEvent:

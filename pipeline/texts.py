@@ -67,14 +67,28 @@ class Texts:
 
 def render_vision_prompt(texts: Texts, rulebook: Rulebook) -> str:
     """The system prompt of the vision model: the same bytes for the same resources."""
-    categories = "\n".join(_category_line(major, middle) for major in rulebook.majors for middle in major.middles)
-    tags = "\n".join(_tag_lines(group) for group in rulebook.tag_groups)
-    return _render(texts.prompt("vision"), {"CATEGORIES": categories, "TAGS": tags})
+    return _render(texts.prompt("vision"), _names(rulebook))
+
+
+def render_question_prompt(texts: Texts, rulebook: Rulebook) -> str:
+    """The system prompt of the text model that reads a question: the same bytes for the same resources."""
+    return _render(texts.prompt("question"), _names(rulebook))
 
 
 def render_answer_prompt(texts: Texts) -> str:
-    """The system prompt of the text model: the same bytes for the same resources."""
+    """The system prompt of the text model that writes steps: the same bytes for the same resources."""
     return _render(texts.prompt("answer"), {})
+
+
+def render_chat_prompt(texts: Texts) -> str:
+    """The system prompt of the text model that writes prose: the same bytes for the same resources."""
+    return _render(texts.prompt("chat"), {})
+
+
+def _names(rulebook: Rulebook) -> dict[str, str]:
+    categories = "\n".join(_category_line(major, middle) for major in rulebook.majors for middle in major.middles)
+    tags = "\n".join(_tag_lines(group) for group in rulebook.tag_groups)
+    return {"CATEGORIES": categories, "TAGS": tags}
 
 
 def _category_line(major: Major, middle: Middle) -> str:

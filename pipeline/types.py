@@ -42,10 +42,18 @@ class StageStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+class AnswerForm(StrEnum):
+    """How an answer is written: as steps with a summary, or as running text that is shown while it is written."""
+
+    STEPS = "steps"
+    PROSE = "prose"
+
+
 class JobInput(Recorded):
     """What one job was asked. `image_url` may carry credentials in its query: never log it whole.
 
-    `image_key` names an upload, and then there is no URL. `fresh` asks not to reuse an earlier result.
+    `image_key` names an upload, and then there is no URL; with neither, the question in `user_input` is all there is.
+    `fresh` asks not to reuse an earlier result.
     """
 
     image_url: str = ""
@@ -54,6 +62,12 @@ class JobInput(Recorded):
     model: str | None = None
     locale: Locale = Locale.KO
     fresh: bool = False
+    form: AnswerForm = AnswerForm.STEPS
+    temperature: float | None = None
+
+    @property
+    def has_photo(self) -> bool:
+        return bool(self.image_url or self.image_key)
 
 
 class SourceImage(Frozen):
@@ -105,21 +119,6 @@ class Candidate(Recorded):
     confidence: float
 
 
-class Observation(Recorded):
-    """Stage 1: what is in the picture. `confidence` is a calibrated probability in [0, 1].
-
-    `pipeline_version` is of the pipeline that looked: a job that is tried again may end under another one.
-    """
-
-    classification: Classification
-    situation_tags: tuple[str, ...] = ()
-    confidence: float
-    candidates: tuple[Candidate, ...] = ()
-    model: str
-    usage: Usage = Usage()
-    pipeline_version: str | None = None
-
-
 class NamedThing(Recorded):
     """A thing that a question names, by a name of ours in the question's language, and what is said about it."""
 
@@ -150,16 +149,45 @@ Reading = ThingsNamed | UnknownThing | NotWaste
 """What a question asks about."""
 
 
+class Subject(StrEnum):
+    """What a job is about. The latter two come of questions in words only, and need no rule of their own."""
+
+    THING = "thing"
+    UNKNOWN = "unknown"
+    NOT_WASTE = "not_waste"
+
+
+class Observation(Recorded):
+    """Stage 1: what is in the picture, or in the question. `confidence` is a calibrated probability in [0, 1].
+
+    A question names its things: `name` is that of the first, `others` are the rest. `pipeline_version` is of the
+    pipeline that looked: a job that is tried again may end under another one.
+    """
+
+    classification: Classification
+    situation_tags: tuple[str, ...] = ()
+    confidence: float
+    candidates: tuple[Candidate, ...] = ()
+    subject: Subject = Subject.THING
+    name: str | None = None
+    others: tuple[NamedThing, ...] = ()
+    model: str
+    usage: Usage = Usage()
+    pipeline_version: str | None = None
+
+
 class RuleMatch(Recorded):
     """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
 
-    `insufficiencies` are the codes of what the situation tags show to be missing.
+    `insufficiencies` are the codes of what the situation tags show to be missing. `others` are the matches of the
+    observation's other things, in their order.
     """
 
     key: str
     category: str
     document: dict[str, Any]
     insufficiencies: tuple[str, ...] = ()
+    others: "tuple[RuleMatch, ...]" = ()
 
 
 class Answer(Recorded):

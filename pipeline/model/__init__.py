@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from pipeline.errors import PipelineError
-from pipeline.types import Answer, Locale, Observation, Reading, RuleMatch, SourceImage
+from pipeline.types import Answer, JobInput, Locale, Observation, Reading, RuleMatch, SourceImage, Usage
 
 LOCAL = "local"
 """The name by which a job asks for the local model, whatever its version is called."""
@@ -26,22 +26,39 @@ class VisionModel(Protocol):
 
 
 class TextModel(Protocol):
-    """Reads a question. Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy."""
+    """Reads a question, and says what that cost.
+
+    Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy.
+    """
 
     name: str
 
-    async def read(self, question: str, locale: Locale) -> Reading: ...
+    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]: ...
+
+
+class Tell(Protocol):
+    """Is told of a text while it is written. Nothing depends on it: the whole text comes at the end in any case."""
+
+    async def __call__(self, piece: str, *, anew: bool = False) -> None:
+        """`anew`: what was told before is not the text any more; it begins with this piece."""
+        ...
+
+
+async def untold(piece: str, *, anew: bool = False) -> None:
+    """For whoever waits for the end."""
+    del piece, anew
 
 
 class AnswerModel(Protocol):
     """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused.
 
-    Its `insufficiencies` are what it could not do itself; what the item lacks is added by the caller.
+    Its `insufficiencies` are what it could not do itself; what the item lacks is added by the caller. It tells of
+    prose that takes it time; steps are told by nobody.
     """
 
     name: str
 
-    async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer: ...
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer: ...
 
 
 class ModelPaused(Exception):

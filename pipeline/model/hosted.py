@@ -1,4 +1,4 @@
-"""The two stages as asked of a hosted model: what is sent, what may come back, how it becomes our types."""
+"""The stages as asked of a hosted model: what is sent, what may come back, how it becomes our types."""
 
 from base64 import b64encode
 from typing import Annotated, Any
@@ -6,19 +6,44 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.errors import ModelBadOutput
+from pipeline.model import Tell
 from pipeline.model.openai import OpenAIClient
 from pipeline.model.responses import RequestTemplate, data_block
-from pipeline.rulebook import Rulebook
-from pipeline.texts import Texts, render_answer_prompt, render_vision_prompt
-from pipeline.types import Answer, Candidate, Locale, Observation, PaidCall, RuleMatch, SourceImage, Usage
+from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.texts import Texts, render_answer_prompt, render_chat_prompt, render_question_prompt, render_vision_prompt
+from pipeline.types import (
+    Answer,
+    AnswerForm,
+    Candidate,
+    Classification,
+    JobInput,
+    Locale,
+    NamedThing,
+    NotWaste,
+    Observation,
+    PaidCall,
+    Reading,
+    RuleMatch,
+    SourceImage,
+    ThingsNamed,
+    UnknownThing,
+    Usage,
+)
 
 SHOWN_CANDIDATES = 3
 MAX_STEPS = 10
+MAX_THINGS = 8
+MAX_PROSE = 8_000
+"""Letters."""
 
 
 def _one_line(text: str) -> str:
     """One line without control characters: it is shown in tables, logs and pages."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return " ".join(_printable(text).split())
+
+
+def _printable(text: str, keep: str = "") -> str:
+    return "".join(char if char.isprintable() or char in keep else " " for char in text)
 
 
 Line = Annotated[str, Field(max_length=2000), AfterValidator(_one_line)]
@@ -34,6 +59,25 @@ class Seen(BaseModel):
     situation_tags: list[str]
     confidence: float = Field(ge=0, le=1)
     candidates: list[Candidate]
+
+
+class Named(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=200), AfterValidator(_one_line), Field(min_length=1, max_length=60)]
+    middle_category: str
+    minor_category: str | None
+    situation_tags: list[str]
+    confidence: float = Field(ge=0, le=1)
+
+
+class Read(BaseModel):
+    """The reply of the model that reads a question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_about_waste: bool
+    things: list[Named] = Field(max_length=MAX_THINGS)
 
 
 class Written(BaseModel):
@@ -71,19 +115,12 @@ class HostedVision:
         return self._observation(seen, usage)
 
     def _observation(self, seen: Seen, usage: Usage) -> Observation:
-        middles = self._rulebook.middles()
         named = {seen.middle_category, *(each.middle_category for each in seen.candidates)}
-        if unknown := [*(named - set(middles)), *(set(seen.situation_tags) - set(self._rulebook.tags))]:
-            raise ModelBadOutput(
-                f"{len(unknown)} names that the taxonomy lacks", spent=PaidCall(model=self.name, usage=usage)
-            )
-        # No schema can say that minors depend on their middle; a foreign one tells nothing about this item.
-        minors = self._rulebook.minors_of(seen.middle_category)
-        minor = seen.minor_category if seen.minor_category in minors else None
+        _check_names(self._rulebook, named, seen.situation_tags, PaidCall(model=self.name, usage=usage))
         others = [each for each in seen.candidates if each.middle_category != seen.middle_category]
         first = Candidate(middle_category=seen.middle_category, confidence=seen.confidence)
         return Observation(
-            classification=self._rulebook.classification(seen.middle_category, minor),
+            classification=_place(self._rulebook, seen),
             situation_tags=tuple(dict.fromkeys(seen.situation_tags)),
             confidence=seen.confidence,
             candidates=(first, *others)[:SHOWN_CANDIDATES],
@@ -92,26 +129,70 @@ class HostedVision:
         )
 
 
+class HostedText:
+    """Sends the question alone: nothing is remembered from an earlier one."""
+
+    def __init__(self, client: OpenAIClient, model: str, texts: Texts, rulebook: Rulebook) -> None:
+        self.name = model
+        self._client = client
+        self._rulebook = rulebook
+        self._template = RequestTemplate(
+            client.settings,
+            model=model,
+            purpose="question",
+            prompt=render_question_prompt(texts, rulebook),
+            schema=_read_schema(rulebook),
+        )
+
+    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
+        block = data_block({"locale": locale, "user_text": question})
+        read, usage = await self._client.ask(self._template, block, reply=Read)
+        return self._reading(read, usage), usage
+
+    def _reading(self, read: Read, usage: Usage) -> Reading:
+        if not read.is_about_waste:
+            return NotWaste()
+        spent = PaidCall(model=self.name, usage=usage)
+        for each in read.things:
+            _check_names(self._rulebook, {each.middle_category}, each.situation_tags, spent)
+        known = [each for each in read.things if each.middle_category != UNCLASSIFIED]
+        if not known:
+            return UnknownThing()
+        return ThingsNamed(
+            things=tuple(
+                NamedThing(
+                    name=each.name,
+                    classification=_place(self._rulebook, each),
+                    situation_tags=tuple(dict.fromkeys(each.situation_tags)),
+                    confidence=each.confidence,
+                )
+                for each in known
+            )
+        )
+
+
 class HostedAnswer:
     def __init__(self, client: OpenAIClient, model: str, texts: Texts) -> None:
         self.name = model
         self._client = client
-        self._template = RequestTemplate(
-            client.settings, model=model, purpose="answer", prompt=render_answer_prompt(texts), schema=_WRITTEN_SCHEMA
-        )
+        settings, steps, prose = client.settings, render_answer_prompt(texts), render_chat_prompt(texts)
+        self._steps = RequestTemplate(settings, model=model, purpose="answer", prompt=steps, schema=_WRITTEN_SCHEMA)
+        self._prose = RequestTemplate(settings, model=model, purpose="chat", prompt=prose, schema=None)
 
-    async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
         """The rule comes before what differs from job to job: jobs of one category share that much of the prompt."""
+        if job.form is AnswerForm.PROSE:
+            return await self._write_prose(observation, rule, job, tell)
         written, usage = await self._client.ask(
-            self._template,
-            data_block({"locale": locale, "rule": rule.document}),
+            self._steps,
+            data_block({"locale": job.locale, "rule": rule.document}),
             data_block(
                 {
                     "classification": observation.classification.model_dump(),
                     "situation_tags": observation.situation_tags,
                     "insufficiencies": rule.insufficiencies,
                     "confidence": observation.confidence,
-                    "user_text": question,
+                    "user_text": job.user_input,
                 }
             ),
             reply=Written,
@@ -123,23 +204,95 @@ class HostedAnswer:
             usage=usage,
         )
 
+    async def _write_prose(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
+        """The model writes what is shown; the steps are the rule's own."""
+        prose = _Prose()
+
+        async def hear(delta: str) -> None:
+            if piece := prose.add(delta):
+                await tell(piece)
+
+        rules = {each.key: each.document for each in (rule, *rule.others)}
+        text, usage = await self._client.stream(
+            self._prose,
+            data_block({"locale": job.locale, "rules": rules}),
+            data_block({"things": _things(observation, rule), "user_text": job.user_input}),
+            temperature=job.temperature,
+            hear=hear,
+        )
+        whole = _Prose().add(text)
+        if not whole or len(whole) > MAX_PROSE:
+            raise ModelBadOutput(f"prose of {len(whole)} letters", spent=PaidCall(model=self.name, usage=usage))
+        steps = tuple(rule.document["steps"])
+        return Answer(disposal_steps=steps, user_answer=whole, model=self.name, usage=usage)
+
+
+class _Prose:
+    """Cleans a text that comes in pieces: no control characters, no blanks at either end."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+        self._blanks = ""
+
+    def add(self, delta: str) -> str:
+        """What may be shown now: blanks wait for what comes after them."""
+        text = self._blanks + _printable(delta, keep="\n")
+        if not self._has_begun:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._blanks = text[len(shown) :]
+        self._has_begun = self._has_begun or bool(shown)
+        return shown
+
+
+def _things(observation: Observation, rule: RuleMatch) -> list[dict[str, Any]]:
+    seen: tuple[Observation | NamedThing, ...] = (observation, *observation.others)
+    return [
+        {
+            "name": each.name,
+            "rule": match.key,
+            "classification": each.classification.model_dump(),
+            "situation_tags": each.situation_tags,
+            "insufficiencies": match.insufficiencies,
+            "confidence": each.confidence,
+        }
+        for each, match in zip(seen, (rule, *rule.others), strict=True)
+    ]
+
+
+def _check_names(rulebook: Rulebook, middles: set[str], tags: list[str], spent: PaidCall) -> None:
+    """Raises ModelBadOutput for a name that the taxonomy lacks: servers that ignore the schema exist."""
+    if unknown := [*(middles - set(rulebook.middles())), *(set(tags) - set(rulebook.tags))]:
+        raise ModelBadOutput(f"{len(unknown)} names that the taxonomy lacks", spent=spent)
+
+
+def _place(rulebook: Rulebook, seen: Seen | Named) -> Classification:
+    """No schema can say that minors depend on their middle; a foreign one tells nothing about this item."""
+    minors = rulebook.minors_of(seen.middle_category)
+    minor = seen.minor_category if seen.minor_category in minors else None
+    return rulebook.classification(seen.middle_category, minor)
+
 
 def _seen_schema(rulebook: Rulebook) -> dict[str, Any]:
+    place = _place_schema(rulebook)
+    candidate = _object(middle_category=place["middle_category"], confidence=place["confidence"])
+    return _object(**place, candidates={"type": "array", "maxItems": SHOWN_CANDIDATES, "items": candidate})
+
+
+def _read_schema(rulebook: Rulebook) -> dict[str, Any]:
+    thing = _object(name={"type": "string"}, **_place_schema(rulebook))
+    return _object(is_about_waste={"type": "boolean"}, things={"type": "array", "maxItems": MAX_THINGS, "items": thing})
+
+
+def _place_schema(rulebook: Rulebook) -> dict[str, dict[str, Any]]:
     middles = list(rulebook.middles())
     minors = [minor for middle in middles for minor in rulebook.minors_of(middle)]
-    middle = {"type": "string", "enum": middles}
-    confidence = {"type": "number", "minimum": 0, "maximum": 1}
-    return _object(
-        middle_category=middle,
-        minor_category={"type": ["string", "null"], "enum": [*minors, None]},
-        situation_tags={"type": "array", "items": {"type": "string", "enum": list(rulebook.tags)}},
-        confidence=confidence,
-        candidates={
-            "type": "array",
-            "maxItems": SHOWN_CANDIDATES,
-            "items": _object(middle_category=middle, confidence=confidence),
-        },
-    )
+    return {
+        "middle_category": {"type": "string", "enum": middles},
+        "minor_category": {"type": ["string", "null"], "enum": [*minors, None]},
+        "situation_tags": {"type": "array", "items": {"type": "string", "enum": list(rulebook.tags)}},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+    }
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,22 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from pipeline.image import to_rgb
-from pipeline.model import LOCAL
+from pipeline.insufficiency import missing_texts, texts_of
+from pipeline.model import LOCAL, Tell
 from pipeline.rulebook import UNCLASSIFIED, Rulebook, RuleText
 from pipeline.texts import Texts
-from pipeline.types import Answer, Candidate, Classification, Frozen, Locale, Observation, RuleMatch, SourceImage
+from pipeline.types import (
+    Answer,
+    AnswerForm,
+    Candidate,
+    Classification,
+    Frozen,
+    JobInput,
+    Locale,
+    Observation,
+    RuleMatch,
+    SourceImage,
+)
 
 CARD = "model.json"
 SHOWN_CANDIDATES = 3
@@ -127,16 +139,38 @@ class LocalAnswer:
         self._texts = texts
         self._rulebook = rulebook
 
-    async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
-        """Nothing here understands a question; the answer says so."""
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
+        """Nothing here understands a question about a photo; the answer says so."""
+        del tell  # It takes no time.
         document = RuleText.model_validate(rule.document)
-        unread = (self._texts.message("answer.unread", locale),) if question else ()
-        return Answer(
-            disposal_steps=document.steps,
-            insufficiencies=unread,
-            user_answer=self._summary(observation, rule, document, locale),
-            model=self.name,
+        if not job.has_photo:
+            text = self._of_things(observation, rule, job.locale)
+            return Answer(disposal_steps=document.steps, user_answer=text, model=self.name)
+        unread = (self._texts.message("answer.unread", job.locale),) if job.user_input else ()
+        text = self._summary(observation, rule, document, job.locale)
+        if job.form is AnswerForm.PROSE:  # Then this text is all that is shown.
+            text = " ".join((text, *unread, *missing_texts(observation, rule, job, self._texts)))
+        return Answer(disposal_steps=document.steps, insufficiencies=unread, user_answer=text, model=self.name)
+
+    def _of_things(self, observation: Observation, rule: RuleMatch, locale: Locale) -> str:
+        """Each thing that was named, and what it lacks, in a paragraph."""
+        named = [observation.name or rule.category, *(each.name for each in observation.others)]
+        rules = (rule, *rule.others)
+        paragraphs = [self._of_thing(name, each, locale) for name, each in zip(named, rules, strict=True)]
+        head = [self._texts.message("chat.several", locale)] if len(rules) > 1 else []
+        return "\n".join((*head, *paragraphs))
+
+    def _of_thing(self, name: str, rule: RuleMatch, locale: Locale) -> str:
+        document = RuleText.model_validate(rule.document)
+        text = self._texts.message(
+            "chat.thing",
+            locale,
+            name=name,
+            category=self._display_name(rule.category, locale),
+            summary=document.summary,
+            first_step=document.steps[0],
         )
+        return " ".join((text, *texts_of(rule.insufficiencies, self._texts, locale)))
 
     def _summary(self, observation: Observation, rule: RuleMatch, document: RuleText, locale: Locale) -> str:
         if rule.category != UNCLASSIFIED:

@@ -1,14 +1,15 @@
 """The OpenAI client: one call, and its failures as ours (decision 0004). The only importer of openai."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx2
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 from pydantic import BaseModel, ValidationError
 
 from pipeline.dates import retry_after
@@ -23,13 +24,26 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.model import Gate, OpenGate
-from pipeline.model.responses import RequestTemplate, Tokens, parse_response, text_of
+from pipeline.model.responses import (
+    RequestTemplate,
+    Response,
+    Tokens,
+    last_response,
+    parse_event,
+    parse_response,
+    text_of,
+)
 from pipeline.settings import PipelineSettings
 from pipeline.types import PaidCall, Usage
 
 CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 4096
 """More than the jobs of one process: waiting here for a connection would look like a slow model."""
+
+JSON: Any = {"headers": {"Content-Type": "application/json"}}  # of a type that the SDK keeps to itself
+
+Events = AsyncStream[object]
+"""Of plain JSON: the SDK's own types of events would cost more than all else it does."""
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -62,30 +76,47 @@ class OpenAIClient:
         async with self._gate.call(template.model):
             return await self._ask(template, template.body(*content), reply)
 
+    async def stream(
+        self,
+        template: RequestTemplate,
+        *content: dict[str, Any],
+        temperature: float | None,
+        hear: Callable[[str], Awaitable[None]],
+    ) -> tuple[str, Usage]:
+        """One call whose reply is prose: `hear` gets each piece of it as it comes. Limits and errors as of `ask`."""
+        body = template.body(*content, temperature=temperature)
+        async with self._gate.call(template.model), self._in_time():
+            events = await self._sdk.post(
+                "/responses", cast_to=object, content=body, options=JSON, stream=True, stream_cls=Events
+            )
+            async with events:
+                response, heard = await _listen(events, hear)
+            usage = self._usage(template, response)
+            with _charging(template, usage):
+                return text_of(response).decode() or heard, usage
+
     async def _ask(self, template: RequestTemplate, body: bytes, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+        async with self._in_time():
+            response = await self._sdk.post("/responses", cast_to=httpx2.Response, content=body, options=JSON)
+        parsed = parse_response(response.content)
+        usage = self._usage(template, parsed)
+        with _charging(template, usage):
+            return reply.model_validate_json(text_of(parsed)), usage
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Around a request: its limit, and its failures as ours."""
         try:
             # The SDK's own timeout starts again with every byte, so a slow drip would pass it.
             async with asyncio.timeout(self.settings.model_timeout):
-                response = await self._sdk.post(
-                    "/responses",
-                    cast_to=httpx2.Response,
-                    content=body,
-                    options={"headers": {"Content-Type": "application/json"}},
-                )
+                yield
         except TimeoutError as error:
             raise ModelTimeout("no whole reply in time") from error
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise translate(error) from error
-        parsed = parse_response(response.content)
-        usage = (parsed.usage or Tokens()).usage(self.settings.prices.get(template.model))
-        spent = PaidCall(model=template.model, usage=usage)
-        try:
-            return reply.model_validate_json(text_of(parsed)), usage
-        except ValidationError as error:
-            raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=spent) from error
-        except PipelineError as error:
-            error.spent = spent
-            raise
+
+    def _usage(self, template: RequestTemplate, response: Response) -> Usage:
+        return (response.usage or Tokens()).usage(self.settings.prices.get(template.model))
 
     async def close(self) -> None:
         await self._sdk.close()
@@ -96,6 +127,34 @@ class OpenAIClient:
             raise _TooLong(request=response.request)
         stream = cast("httpx2.AsyncByteStream", response.stream)
         response.stream = _BoundedStream(stream, self.settings.model_max_response_bytes, response.request)
+
+
+async def _listen(events: Events, hear: Callable[[str], Awaitable[None]]) -> tuple[Response, str]:
+    """To the end of the stream. Returns its last event's response, and what was heard."""
+    if "json" in events.response.headers.get("Content-Type", ""):  # A server that knows no streams.
+        return parse_response(await events.response.aread()), ""
+    heard = []
+    async for data in events:
+        event = parse_event(data)
+        if event.type == "response.output_text.delta":
+            heard.append(event.delta)
+            await hear(event.delta)
+        elif (response := last_response(event)) is not None:
+            return response, "".join(heard)
+    raise ModelUnavailable("the stream was cut off")
+
+
+@contextmanager
+def _charging(template: RequestTemplate, usage: Usage) -> Iterator[None]:
+    """Around the reading of a reply: it was paid for, whatever it is worth."""
+    spent = PaidCall(model=template.model, usage=usage)
+    try:
+        yield
+    except ValidationError as error:
+        raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=spent) from error
+    except PipelineError as error:
+        error.spent = spent
+        raise
 
 
 def translate(error: Exception) -> PipelineError:

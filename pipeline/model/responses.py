@@ -37,17 +37,23 @@ class RequestTemplate:
     """One model's requests for one purpose: all but the last message, encoded once."""
 
     def __init__(
-        self, settings: PipelineSettings, *, model: str, purpose: str, prompt: str, schema: dict[str, Any]
+        self, settings: PipelineSettings, *, model: str, purpose: str, prompt: str, schema: dict[str, Any] | None
     ) -> None:
-        """`purpose` names schema and cache; `schema` is a strict JSON schema for the reply."""
+        """`purpose` names schema and cache; `schema` is a strict JSON schema for the reply. Without it that is prose,
+        and a stream.
+        """
         self.model = model
+        self._takes_temperature = settings.reasoning_effort == "off"  # Models that reason refuse the field.
         system: dict[str, Any] = {"type": "input_text", "text": prompt}
         request: dict[str, Any] = {
             "model": model,
             "store": False,
             "max_output_tokens": settings.model_max_output_tokens,
-            "text": {"format": {"type": "json_schema", "name": purpose, "strict": True, "schema": schema}},
         }
+        if schema is None:
+            request["stream"] = True
+        else:
+            request["text"] = {"format": {"type": "json_schema", "name": purpose, "strict": True, "schema": schema}}
         if settings.reasoning_effort != "off":
             request["reasoning"] = {"effort": settings.reasoning_effort}
         if settings.prompt_cache != "off":
@@ -59,9 +65,12 @@ class RequestTemplate:
         request["input"] = [{"role": "system", "content": [system]}]
         self._head = orjson.dumps(request).removesuffix(b"]}")
 
-    def body(self, *content: dict[str, Any]) -> bytes:
+    def body(self, *content: dict[str, Any], temperature: float | None = None) -> bytes:
         """The whole request, with `content` as the user's message."""
-        return b"%b,%b]}" % (self._head, orjson.dumps({"role": "user", "content": content}))
+        wish = b""
+        if temperature is not None and self._takes_temperature:
+            wish = b',"temperature":%b' % orjson.dumps(temperature)
+        return b"%b,%b]%b}" % (self._head, orjson.dumps({"role": "user", "content": content}), wish)
 
 
 def data_block(fields: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +144,36 @@ class Response(_Loose):
     usage: Tokens | None = None
 
 
+class StreamEvent(_Loose):
+    """What we read of an event of a stream; `code` is an error's, `response` that of the last event."""
+
+    type: str
+    delta: str = ""
+    code: str | None = None
+    response: Any = None
+
+
+def parse_event(data: object) -> StreamEvent:
+    """Raises ModelBadOutput for anything else, and what an `error` event stands for."""
+    try:
+        event = StreamEvent.model_validate(data)
+    except ValidationError as error:
+        raise ModelBadOutput(f"not an event: {error.error_count()} mistakes") from error
+    if event.type == "error":
+        raise _failed("failed", event.code)
+    return event
+
+
+def last_response(event: StreamEvent) -> Response | None:
+    """The whole response, which comes with the last event of a stream. Raises ModelBadOutput."""
+    if event.type not in {"response.completed", "response.incomplete", "response.failed"}:
+        return None
+    try:
+        return Response.model_validate(event.response)
+    except ValidationError as error:
+        raise ModelBadOutput(f"not a response: {error.error_count()} mistakes") from error
+
+
 def parse_response(body: bytes) -> Response:
     """Raises ModelBadOutput for anything else."""
     try:
@@ -146,7 +185,7 @@ def parse_response(body: bytes) -> Response:
 def text_of(response: Response) -> bytes:
     """The reply's text, which should be JSON of the schema. Raises `model.*` errors when there is none to have."""
     if response.error is not None or response.status not in {"completed", "incomplete"}:
-        raise _failed(response)
+        raise _failed(response.status, response.error.code if response.error else None)
     parts = [part for item in response.output if item.type == "message" for part in item.content or []]
     if any(part.type == "refusal" for part in parts):
         raise ModelRefused("the model refused")
@@ -160,9 +199,8 @@ def _has_breakpoints(model: str) -> bool:
     return version is not None and (int(version[1]), int(version[2] or 0)) >= CACHE_BREAKPOINTS_SINCE
 
 
-def _failed(response: Response) -> PipelineError:
-    code = response.error.code if response.error else None
-    detail = f"the response is {response.status}: {code}"
+def _failed(status: str, code: str | None) -> PipelineError:
+    detail = f"the response is {status}: {code!s:.60}"
     if code in MODEL_FAILURES:
         return MODEL_FAILURES[code](detail)
     if code is not None and "image" in code:

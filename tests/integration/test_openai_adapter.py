@@ -17,13 +17,14 @@ import pytest
 from pipeline.build import build_pipeline
 from pipeline.errors import PipelineError
 from pipeline.insufficiency import Insufficiencies
+from pipeline.model import untold
 from pipeline.model.hosted import HostedAnswer, HostedVision
 from pipeline.model.openai import OpenAIClient, translate
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.texts import Texts
-from pipeline.types import Locale, SourceImage
+from pipeline.types import JobInput, Locale, SourceImage
 from tests.support import image_server, openai_server
 from tests.support.image_server import Answer, ImageServer, reply
 from tests.support.jobs import observation
@@ -69,7 +70,8 @@ async def look(client: OpenAIClient, question: str = "") -> Any:
 async def write(client: OpenAIClient, question: str = "") -> Any:
     rule = RuleMatcher(RULEBOOK, Insufficiencies.load(RESOURCES, RULEBOOK, TEXTS)).match(observation(), Locale.KO)
     writer = HostedAnswer(client, client.settings.text_model, TEXTS)
-    return await writer.write(observation(), rule, question=question, locale=Locale.KO)
+    job = JobInput(image_key="scan/cup.jpg", user_input=question)
+    return await writer.write(observation(), rule, job, untold)
 
 
 async def code_of(client: OpenAIClient, server: ImageServer, answer: Answer) -> str:

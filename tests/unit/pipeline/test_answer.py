@@ -1,11 +1,13 @@
 """Stage 3: whoever writes, what is missing follows from the tags."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.answer import AnswerWriter
 from pipeline.contradiction import Contradictions
 from pipeline.insufficiency import Insufficiencies, message_key
-from pipeline.model import LOCAL, AnswerModel
+from pipeline.model import LOCAL, AnswerModel, Tell
 from pipeline.model.local import LocalAnswer
 from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
@@ -27,10 +29,14 @@ class Scripted:
         self.name = HOSTED
         self.text = text
 
-    async def write(self, observation: Observation, rule: RuleMatch, *, question: str, locale: Locale) -> Answer:
-        del observation, rule, question, locale
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
+        del observation, rule, job, tell
         steps = ("내용물을 비워 주세요.",)
         return Answer(disposal_steps=steps, user_answer=self.text, model=self.name, usage=Usage(output_tokens=7))
+
+
+def photo_job(**fields: Any) -> JobInput:
+    return JobInput(image_key="scan/cup.jpg", **fields)
 
 
 def observed(category: str, *tags: str) -> Observation:
@@ -49,30 +55,30 @@ async def written(observation: Observation, job: JobInput, text: str = "비워�
 async def test_local_and_hosted_answers_agree_on_what_is_missing(locale: Locale, tags: tuple[str, ...]) -> None:
     observation = observed("플라스틱류", *tags)
     local, hosted = [
-        await written(observation, JobInput(model=model, locale=locale, user_input="")) for model in (LOCAL, HOSTED)
+        await written(observation, photo_job(model=model, locale=locale, user_input="")) for model in (LOCAL, HOSTED)
     ]
     assert local.insufficiencies == hosted.insufficiencies
 
 
 @pytest.mark.parametrize("locale", Locale)
 async def test_what_is_missing_is_said_in_the_jobs_language(locale: Locale) -> None:
-    answer = await written(observed("유리병", "깨짐"), JobInput(model=HOSTED, locale=locale))
+    answer = await written(observed("유리병", "깨짐"), photo_job(model=HOSTED, locale=locale))
     assert answer.insufficiencies == (texts.message(message_key("broken_glass"), locale),)
 
 
 async def test_an_item_whose_state_was_seen_to_be_fine_lacks_nothing() -> None:
-    answer = await written(observed("유리병", "내용물_비움", "온전함"), JobInput(model=HOSTED))
+    answer = await written(observed("유리병", "내용물_비움", "온전함"), photo_job(model=HOSTED))
     assert answer.insufficiencies == ()
 
 
 async def test_of_an_item_whose_state_nobody_saw_the_rule_says_what_to_check() -> None:
     observation = observed("유리병")
-    answer = await written(observation, JobInput(model=HOSTED))
+    answer = await written(observation, photo_job(model=HOSTED))
     assert answer.insufficiencies == tuple(matcher.match(observation, Locale.KO).document["check"])
 
 
 async def test_that_a_question_was_not_read_comes_first() -> None:
-    answer = await written(observed("유리병", "깨짐"), JobInput(model=LOCAL, user_input="뚜껑은요?"))
+    answer = await written(observed("유리병", "깨짐"), photo_job(model=LOCAL, user_input="뚜껑은요?"))
     unread = texts.message("answer.unread", Locale.KO)
     assert answer.insufficiencies == (unread, texts.message(message_key("broken_glass"), Locale.KO))
 
@@ -80,7 +86,7 @@ async def test_that_a_question_was_not_read_comes_first() -> None:
 async def test_a_hosted_answer_that_contradicts_its_rule_is_replaced_by_the_rule() -> None:
     observation = observed("전지", "온전함")
     rule = matcher.match(observation, Locale.KO)
-    answer = await written(observation, JobInput(model=HOSTED), "건전지는 종량제봉투에 버려 주세요.")
+    answer = await written(observation, photo_job(model=HOSTED), "건전지는 종량제봉투에 버려 주세요.")
     assert answer.contradictions == ("waste_bag",)
     assert answer.disposal_steps == tuple(rule.document["steps"])
     assert rule.document["summary"] in answer.user_answer
@@ -88,18 +94,18 @@ async def test_a_hosted_answer_that_contradicts_its_rule_is_replaced_by_the_rule
 
 
 async def test_a_replaced_answer_is_still_the_hosted_models_and_paid_for() -> None:
-    answer = await written(observed("전지"), JobInput(model=HOSTED), "종량제봉투에 버려 주세요.")
+    answer = await written(observed("전지"), photo_job(model=HOSTED), "종량제봉투에 버려 주세요.")
     assert answer.model == HOSTED
     assert answer.usage == Usage(output_tokens=7)
 
 
 async def test_a_replaced_answer_says_that_the_question_stays_open() -> None:
-    job = JobInput(model=HOSTED, user_input="그냥 버려도 되나요?")
+    job = photo_job(model=HOSTED, user_input="그냥 버려도 되나요?")
     answer = await written(observed("전지", "온전함"), job, "네, 종량제봉투에 버려 주세요.")
     assert answer.insufficiencies == (texts.message("answer.unanswered", Locale.KO),)
 
 
 async def test_an_answer_that_agrees_with_its_rule_stays_as_it_was_written() -> None:
     text = "전지 수거함에 넣고 종량제봉투에는 넣지 말아 주세요."
-    answer = await written(observed("전지"), JobInput(model=HOSTED), text)
+    answer = await written(observed("전지"), photo_job(model=HOSTED), text)
     assert (answer.user_answer, answer.contradictions) == (text, ())

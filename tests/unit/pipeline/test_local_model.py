@@ -22,11 +22,12 @@ from PIL import Image
 from pipeline.errors import SourceCorruptImage
 from pipeline.image import Bounds, prepare, to_rgb
 from pipeline.insufficiency import Insufficiencies
+from pipeline.model import untold
 from pipeline.model.local import LocalAnswer, LocalVision
 from pipeline.rulebook import UNCLASSIFIED, Rulebook, Taxonomy
 from pipeline.rules import RuleMatcher
 from pipeline.texts import Texts
-from pipeline.types import Candidate, Locale, Observation, SourceImage, Usage
+from pipeline.types import Candidate, JobInput, Locale, Observation, SourceImage, Usage
 
 ROOT = Path(__file__).parents[3]
 RESOURCES = ROOT / "pipeline" / "resources"
@@ -246,7 +247,7 @@ def test_a_card_whose_categories_leave_a_class_out_is_refused(rulebook: Rulebook
 async def test_the_answer_is_the_rule_documents_own_steps(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
     observation = _observation(rulebook, "유리병", 0.9)
     rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
+    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), untold)
     assert answer.disposal_steps == tuple(rule.document["steps"])
     assert answer.insufficiencies == ()
     assert rule.document["summary"] in answer.user_answer
@@ -259,7 +260,7 @@ async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rule
     observation = _observation(rulebook, "유리병", 0.9)
     for locale, name in ((Locale.KO, "유리병"), (Locale.EN, "Glass bottles")):
         rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-        answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
+        answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), untold)
         assert name in answer.user_answer
 
 
@@ -267,7 +268,7 @@ async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rule
 async def test_what_the_person_wrote_is_said_to_be_unread(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
     observation = _observation(rulebook, "금속류", 0.9)
     rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="뚜껑도요?", locale=locale)
+    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("뚜껑도요?", locale), untold)
     assert answer.insufficiencies == (texts.message("answer.unread", locale),)
 
 
@@ -276,7 +277,7 @@ async def test_an_unsure_answer_offers_the_likely_candidates_only(rulebook: Rule
         rulebook, UNCLASSIFIED, 0.4, candidates={"플라스틱류": 0.4, "유리병": 0.3, "금속류": 0.01}
     )
     rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, Locale.EN)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=Locale.EN)
+    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", Locale.EN), untold)
     assert "Plastics, Glass bottles." in answer.user_answer
     assert "Metals" not in answer.user_answer
     assert answer.disposal_steps == tuple(rule.document["steps"])
@@ -288,8 +289,12 @@ async def test_without_candidates_the_answer_says_that_it_does_not_know(
 ) -> None:
     observation = _observation(rulebook, UNCLASSIFIED, 0.0)
     rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, question="", locale=locale)
+    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), untold)
     assert answer.user_answer == texts.message("answer.unknown", locale)
+
+
+def photo_job(question: str, locale: Locale) -> JobInput:
+    return JobInput(image_key="scan/cup.jpg", user_input=question, locale=locale)
 
 
 def _observation(

@@ -11,7 +11,7 @@ from pipeline.model.words import LocalText
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.situation import situations
-from pipeline.types import Locale, NamedThing, NotWaste, ThingsNamed, UnknownThing
+from pipeline.types import Locale, NamedThing, NotWaste, ThingsNamed, UnknownThing, Usage
 
 rulebook = Rulebook.load(RESOURCES)
 grammar = Grammar.load(RESOURCES, rulebook)
@@ -133,9 +133,9 @@ def test_things_are_named_in_the_language_of_the_answer() -> None:
 
 
 async def test_the_adapter_reads_as_the_matcher_does() -> None:
-    reader = LocalText(RESOURCES, rulebook)
+    reader = LocalText(matcher)
     assert reader.name == "local/words"
-    assert await reader.read("보조배터리", Locale.KO) == matcher.read("보조배터리", Locale.KO)
+    assert await reader.read("보조배터리", Locale.KO) == (matcher.read("보조배터리", Locale.KO), Usage())
 
 
 @given(st.text(max_size=600))
