@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import deliveries, description, events, images, meta, pages, problems, scans
+from api import chat, deliveries, description, events, images, meta, pages, problems, scans
 from api.admission import Admission
 from api.agreement import Agreement
 from api.deps import Services
+from api.jobs import job_routes
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.settings import ApiSettings
@@ -27,6 +28,7 @@ from workers.jobs.deliveries import Deliveries
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.line import Lookout
+from workers.jobs.model import JobKind
 from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
@@ -133,7 +135,11 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
     app.state.watch = watch
     problems.install(app)
     app.include_router(scans.router)
-    app.include_router(events.router)
+    app.include_router(job_routes(JobKind.SCAN))
+    app.include_router(events.event_routes(JobKind.SCAN))
+    app.include_router(chat.router)
+    app.include_router(job_routes(JobKind.CHAT))
+    app.include_router(events.event_routes(JobKind.CHAT))
     app.include_router(deliveries.router)
     app.include_router(images.router)
     app.include_router(meta.router)

@@ -7,10 +7,11 @@ from fastapi import APIRouter, FastAPI, Header, Response
 
 from api.deps import Wired
 from api.description import ok, problems
+from api.jobs import find_job
 from api.problems import Problem
 from api.responses import json_response
-from api.scans import find_job
 from api.schemas import API, DeliveryView
+from workers.jobs.model import JobKind
 from workers.jobs.view import WebhookView
 
 log = structlog.get_logger()
@@ -24,7 +25,7 @@ router = APIRouter(prefix=f"{API}/scan", tags=["webhooks"])
 )
 async def deliveries(job_id: str, services: Wired) -> Response:
     """What became of the job's webhook: each attempt with its status or error, and when the next one is planned."""
-    job = await find_job(job_id, services)
+    job = await find_job(job_id, JobKind.SCAN, services)
     return json_response(DeliveryView.of(job, await services.deliveries.of(job_id)))
 
 
@@ -38,7 +39,7 @@ async def resend(job_id: str, services: Wired) -> Response:
 
     Whoever knows the job's id may ask for it. A job that has not ended is delivered when it has.
     """
-    job = await find_job(job_id, services)
+    job = await find_job(job_id, JobKind.SCAN, services)
     if not await services.deliveries.resend(job_id):
         raise Problem("delivery.no_callback")
     log.info("delivery.requested", job_id=job_id)

@@ -117,6 +117,11 @@ def origin_of(request: Request, services: Services) -> str:
     return services.settings.public_url or str(request.base_url).rstrip("/")
 
 
+def is_async_preferred(prefer: str | None) -> bool:
+    """`Prefer: respond-async` (RFC 7240)."""
+    return "respond-async" in {each.partition(";")[0].strip().lower() for each in (prefer or "").split(",")}
+
+
 def preferred_wait(prefer: str | None) -> int:
     """Seconds from `Prefer: wait=N`; 0 when it asks for none. A preference we do not know is ignored (RFC 7240)."""
     for preference in (prefer or "").split(","):

@@ -8,24 +8,34 @@ from fastapi.openapi.utils import get_openapi
 from api.problems import MEDIA_TYPE
 from api.schemas import EventView, ProblemView
 from pipeline.types import Stage
+from workers.jobs.model import JobKind
+from workers.jobs.view import TokenView
 
 PROBLEM = {"schema": {"$ref": "#/components/schemas/ProblemView"}}
 
 
-EVENT = {
-    "schema": {
+def _event(names: list[str], view: str, *required: str) -> dict[str, Any]:
+    return {
         "type": "object",
-        "required": ["event", "id", "data"],
+        "required": ["event", *required, "data"],
         "properties": {
-            "event": {"enum": [str(stage) for stage in Stage]},
+            "event": {"enum": names},
             "id": {"type": "string", "pattern": "^[0-9]+$"},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "contentSchema": {"$ref": "#/components/schemas/EventView"},
+                "contentSchema": {"$ref": f"#/components/schemas/{view}"},
             },
         },
     }
+
+
+STEP = _event([str(stage) for stage in Stage], "EventView", "id")
+TOKEN = _event(["token"], "TokenView")
+
+EVENTS: dict[JobKind, dict[str, Any]] = {
+    JobKind.SCAN: {"schema": STEP},
+    JobKind.CHAT: {"schema": {"anyOf": [STEP, TOKEN]}},
 }
 """One event of the stream; OpenAPI 3.1 has no way to say that there are several."""
 
@@ -60,9 +70,9 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     schemas = description["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (ProblemView, EventView):
+    for model in (ProblemView, EventView, TokenView):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.pop("$defs") | {model.__name__: schema}
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
     for operations in description["paths"].values():
         for operation in operations.values():
             _describe_refusals(operation["responses"])

@@ -12,13 +12,14 @@ from fastapi import APIRouter, Header, Response
 from starlette.types import Receive, Scope, Send
 
 from api.deps import Services, Wired
-from api.description import EVENT, problems
-from api.scans import find_job
+from api.description import EVENTS, problems
+from api.jobs import find_job, operation
 from api.schemas import API
 from pipeline.types import Stage
 from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.model import Job, JobEvent
-from workers.jobs.view import error_of, result_of
+from workers.jobs.drafts import Told
+from workers.jobs.model import Job, JobEvent, JobKind
+from workers.jobs.view import TokenView, error_of, result_of
 
 RECONNECT_MS = 2000
 
@@ -31,34 +32,42 @@ HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
+STREAM = "Events `queued`, `fetch`, `vision`, `rule`, `answer`, `reward`, `done`; ends after `done`."
+
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="The last `id` received: the stream goes on after it.")
 ]
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix=f"{API}/scan", tags=["scan"])
 
+def event_routes(kind: JobKind) -> APIRouter:
+    """To follow a job of this kind."""
+    router = APIRouter(prefix=f"{API}/{kind}", tags=[kind.value])
+    tells = kind is JobKind.CHAT
 
-@router.get(
-    "/{job_id}/events",
-    responses={
-        200: {
-            "description": "Events `queued`, `fetch`, `vision`, `rule`, `answer`, `reward`, `done`; ends after `done`",
-            "content": {"text/event-stream": EVENT},
+    @router.get(
+        "/{job_id}/events",
+        name=operation("events", kind),
+        responses={
+            200: {
+                "description": STREAM + (" `token` while the answer is written; it has no id." if tells else ""),
+                "content": {"text/event-stream": EVENTS[kind]},
+            },
+            204: {"description": "The job has ended and this client has seen its last event: do not reconnect"},
+            **problems(404, 410, 503),
         },
-        204: {"description": "The job has ended and this client has seen its last event: do not reconnect"},
-        **problems(404, 410, 503),
-    },
-    response_class=Response,
-)
-async def events(job_id: str, services: Wired, last_event_id: LastEventId = None) -> Response:
-    """Follow the job. `done` is always `completed`; its `outcome` says how the job ended, with `result` or `error`."""
-    job = await find_job(job_id, services)
-    after = await _place(job_id, last_event_id, services)
-    if job.status.is_final and not await services.ledger.events(job_id, after):
-        return Response(status_code=204)
-    return EventStream(_lines(job, after, services))
+        response_class=Response,
+    )
+    async def events(job_id: str, services: Wired, last_event_id: LastEventId = None) -> Response:
+        """Follow the job. `done` is always `completed`; its `outcome` says how it ended, with `result` or `error`."""
+        job = await find_job(job_id, kind, services)
+        after = await _place(job_id, last_event_id, services)
+        if job.status.is_final and not await services.ledger.events(job_id, after):
+            return Response(status_code=204)
+        return EventStream(_lines(job, after, services, drafts=tells))
+
+    return router
 
 
 class EventStream(Response):
@@ -98,12 +107,12 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-async def _lines(job: Job, after: int, services: Services) -> AsyncIterator[bytes]:
+async def _lines(job: Job, after: int, services: Services, *, drafts: bool) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        async with aclosing(cast("Any", services.feed.follow(job.job_id, after))) as following:
+        async with aclosing(cast("Any", services.feed.follow(job.job_id, after, drafts=drafts))) as following:
             async for event in following:
-                yield await _line(event, services)
+                yield _told(job, event) if isinstance(event, Told) else await _line(event, services)
         if services.feed.is_closing:
             # Spread, so that not all come at once to the API that is left.
             yield b"retry: %d\n\n" % random.randint(0, RECONNECT_MS)  # noqa: S311 - no secret
@@ -117,6 +126,11 @@ async def _line(event: JobEvent | None, services: Services) -> bytes:
         return b": keepalive\n\n"
     data = await _done(event, services) if event.stage is Stage.DONE else event.data
     return b"event: %b\nid: %d\ndata: %b\n\n" % (event.stage.encode(), event.seq, data)
+
+
+def _told(job: Job, told: Told) -> bytes:
+    """Without an id: a client that comes back after it gets the text from its beginning."""
+    return b"event: token\ndata: %b\n\n" % TokenView.of(job.job_id, told).model_dump_json().encode()
 
 
 async def _done(event: JobEvent, services: Services) -> bytes:

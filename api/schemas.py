@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from html import escape
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -12,7 +13,7 @@ from pipeline.storage import KEY
 from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Refusal, Stage, StageStatus
 from workers.jobs.deliveries import Attempt, Delivery
-from workers.jobs.model import Job, JobError, JobStatus, OverBudget, Priority
+from workers.jobs.model import Job, JobError, JobKind, JobStatus, OverBudget, Priority
 from workers.jobs.settings import JobsSettings
 from workers.jobs.usage import Bill, Day, by_model, left_of
 from workers.jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
@@ -57,6 +58,29 @@ class ScanRequest(Request):
         description="http or https address that is sent the job when it has ended (a webhook); all of it stays secret.",
         json_schema_extra={"examples": ["https://hooks.example/bunri"]},
     )
+
+
+class ChatRequest(Request):
+    """One question, whole in itself: a `session_id`, and whatever else older clients send, is ignored."""
+
+    message: Annotated[str, StringConstraints(max_length=2000)] | None = Field(
+        "",
+        description="The question; with a photo it may be empty.",
+        json_schema_extra={"examples": ["깨진 유리컵은?"]},
+    )
+    image_url: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
+        None, description="http or https link to a photo; its query stays secret."
+    )
+    image_key: Annotated[str, StringConstraints(pattern=f"^{KEY.pattern}$")] | None = Field(
+        None, description="The `key` of an upload."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = Field(
+        None, description="For models that take one: PIPELINE_REASONING_EFFORT is `off`."
+    )
+    model: Annotated[str, StringConstraints(max_length=100)] | None = Field(
+        None, description="`local` or one of the configured models (see /api/v1/pipeline)."
+    )
+    locale: Locale = Field(Locale.KO, description="Language of the answer.")
 
 
 class ClassifyRequest(Request):
@@ -108,13 +132,14 @@ class SubmittedView(View):
     def of(
         cls,
         job_id: str,
+        kind: JobKind,
         *,
         status: JobStatus,
         queue_position: int | None,
         estimated_wait: float | None,
         pipeline_version: str,
     ) -> Self:
-        path = job_path(job_id)
+        path = job_path(job_id, kind)
         return cls(
             job_id=job_id,
             status=status,
@@ -160,6 +185,29 @@ class ResultView(View):
             pipeline_result=None,
             error=ErrorView.of(error, texts, locale),
         )
+
+
+class ChatView(View):
+    """The answer, escaped for HTML. With an `error_code` it says what went wrong and what to do about it."""
+
+    user_answer: str
+    error_code: str | None
+    job_id: str | None = Field(description="Null when the question was refused before it was a job.")
+    degraded: bool = Field(description="The local model answered in place of the one asked for.")
+
+    @classmethod
+    def of(cls, job: Job, texts: Texts) -> Self:
+        """`job` has ended."""
+        if job.result is None:
+            code = job.error.code if job.error else "internal"
+            return cls.failed(code, job.job_id, texts, job.input.locale)
+        text = escape(job.result.answer.user_answer)
+        return cls(user_answer=text, error_code=None, job_id=job.job_id, degraded=job.degraded)
+
+    @classmethod
+    def failed(cls, code: str, job_id: str | None, texts: Texts, locale: Locale) -> Self:
+        text = texts.error(code, locale)
+        return cls(user_answer=escape(f"{text.message} {text.advice}"), error_code=code, job_id=job_id, degraded=False)
 
 
 class ProcessingView(View):
@@ -385,5 +433,5 @@ class HealthView(View):
     status: Literal["ok"] = "ok"
 
 
-def job_path(job_id: str) -> str:
-    return f"{API}/scan/{job_id}"
+def job_path(job_id: str, kind: JobKind) -> str:
+    return f"{API}/{kind}/{job_id}"

@@ -36,6 +36,9 @@ class ApiSettings(EnvironmentSettings):
     classify_wait: float = Field(
         55.0, gt=0, le=600, description="How long the synchronous /scan/classify waits for its job."
     )
+    chat_wait: float = Field(
+        60.0, gt=0, le=600, description="How long /chat/messages waits for its answer, which then is given up."
+    )
     max_queued: int = Field(
         10_000,
         gt=0,

@@ -25,6 +25,7 @@ from workers.gate import REFRESH_EVERY, SharedGate
 from workers.heartbeat import Heartbeat
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.deliveries import Deliveries
+from workers.jobs.drafts import Drafts
 from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import OverBudget, WorkerBeat
@@ -78,7 +79,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         pipeline = build_pipeline(self._pipeline_settings, gate)
         watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.renewed)
         self._scanner = Scanner(
-            *(ledger, leases, lambda: watch.made, self._settings.result_cache_ttl),
+            *(ledger, Drafts(ledger), leases, lambda: watch.made, self._settings.result_cache_ttl),
             fallback=self._worker_settings.fallback_model,
             over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )

@@ -23,10 +23,12 @@ from pipeline.errors import (
 )
 from pipeline.model import ModelPaused
 from pipeline.run import Finished, Pipeline
-from pipeline.types import Answer, Checkpoints, Observation, PaidCall, Stage, StageEvent
+from pipeline.types import Answer, AnswerForm, Checkpoints, Observation, PaidCall, Stage, StageEvent
 from workers import retry
+from workers.draft import JobDraft
 from workers.insist import insist
 from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.drafts import Drafts
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim, JobError
 from workers.leases import Leases
@@ -52,6 +54,7 @@ class Scanner:
     """
 
     ledger: Ledger
+    drafts: Drafts
     leases: Leases
     pipeline: Callable[[], Pipeline]
     result_cache_ttl: int
@@ -105,12 +108,20 @@ class Scanner:
             claim=claim,
             pipeline=pipeline,
             progress=_Progress(self.ledger, claim, ends_at),
-            reuse=JobReuse(self.ledger, claim, self.result_cache_ttl),
+            reuse=self._reuse(claim),
+            draft=JobDraft(self.drafts, claim),
             ends_at=ends_at,
             chance=random.random(),  # noqa: S311 - jitter
         )
         try:
+            await self._work_on(run)
+        finally:
+            await run.draft.close()
+
+    async def _work_on(self, run: "_Run") -> None:
+        try:
             finished = await self._answer(run)
+            await run.draft.flush()
         except ModelPaused as pause:
             await self._park_or_fail(run, pause)
         except PipelineError as error:
@@ -123,8 +134,14 @@ class Scanner:
         else:
             result = finished.result
             shared = run.reuse.to_share(result)
-            await insist(partial(self.ledger.complete, claim, result, *finished.steps, shared=shared), until=ends_at)
+            complete = partial(self.ledger.complete, run.claim, result, *finished.steps, shared=shared)
+            await insist(complete, until=run.ends_at)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
+
+    def _reuse(self, claim: Claim) -> JobReuse:
+        """Nothing that was said in a chat is kept for another."""
+        is_chat = claim.input.form is AnswerForm.PROSE
+        return JobReuse(self.ledger, claim, 0 if is_chat else self.result_cache_ttl)
 
     async def _answer(self, run: "_Run") -> Finished:
         """As asked; or, of what is still to do, by the fallback model, when the one asked for cannot be had."""
@@ -154,7 +171,12 @@ class Scanner:
         try:
             async with asyncio.timeout_at(run.ends_at) as limit:
                 return await run.pipeline.run(
-                    run.claim.input, resume=run.progress.done, emit=run.progress, reuse=run.reuse, instead=instead
+                    run.claim.input,
+                    resume=run.progress.done,
+                    emit=run.progress,
+                    reuse=run.reuse,
+                    tell=run.draft,
+                    instead=instead,
                 )
         except TimeoutError as error:
             if not limit.expired():
@@ -237,6 +259,7 @@ class _Run:
     pipeline: Pipeline
     progress: _Progress
     reuse: JobReuse
+    draft: JobDraft
     ends_at: float
     chance: float
 

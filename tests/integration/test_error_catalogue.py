@@ -26,6 +26,7 @@ from tests.support.wait import eventually
 from workers.budget import Budget
 from workers.forever import forever
 from workers.gate import SharedGate
+from workers.jobs.drafts import Drafts
 from workers.jobs.ledger import Ledger
 from workers.jobs.model import Job, OverBudget
 from workers.jobs.settings import JobsSettings
@@ -84,7 +85,7 @@ class World:
         )
         leases = Leases(self.ledger, self.lease)
         renewing = asyncio.create_task(forever("leases", leases.every, leases.renew_all))
-        yield Scanner(self.ledger, leases, lambda: pipeline, result_cache_ttl=0)
+        yield Scanner(self.ledger, Drafts(self.ledger), leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()
 

@@ -11,7 +11,7 @@ from workers.jobs.model import JobEvent, JobStatus
 
 
 async def followed(feed: Feed, job_id: str, after: int = 0) -> list[JobEvent]:
-    return [event async for event in feed.follow(job_id, after) if event is not None]
+    return [event async for event in feed.follow(job_id, after) if isinstance(event, JobEvent)]
 
 
 async def run_to_end(ledger: Ledger, job_id: str) -> None:

@@ -24,7 +24,7 @@ from tests.support.wait import eventually
 from workers.jobs import feed as feed_module
 from workers.jobs.feed import INBOX, Feed
 from workers.jobs.ledger import Ledger
-from workers.jobs.model import Claim
+from workers.jobs.model import Claim, JobEvent
 from workers.jobs.settings import JobsSettings
 
 STREAMS = 200
@@ -187,7 +187,7 @@ async def test_a_follower_who_is_slow_holds_few_events_and_misses_none(ledger: L
     [inbox] = feed._followers[claim.job_id]
     await eventually(lambda: _all([inbox.qsize() > 0]))
     assert inbox.maxsize == INBOX
-    seen = [event.seq async for event in events if event is not None]
+    seen = [event.seq async for event in events if isinstance(event, JobEvent)]
     assert seen == list(range(2, INBOX * 3 + 4))
 
 

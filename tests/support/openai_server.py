@@ -6,7 +6,7 @@
 import argparse
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,14 +36,61 @@ USAGE: dict[str, Any] = {
 }
 
 
+READ: dict[str, Any] = {
+    "is_about_waste": True,
+    "things": [
+        {
+            "name": "유리병",
+            "middle_category": "유리병",
+            "minor_category": None,
+            "situation_tags": ["라벨_있음"],
+            "confidence": 0.9,
+        }
+    ],
+}
+PROSE = ("유리병은 ", "비우고 헹궈서 ", "유리병 수거함에 넣어 주세요.")
+
+
 def purpose_of(request: Request) -> str:
-    """`vision` or `answer`, by the name of the schema asked for."""
-    name: str = orjson.loads(request.body)["text"]["format"]["name"]
-    return name
+    """`vision`, `question` or `answer`, by the name of the schema asked for; without one it is `chat`."""
+    asked = orjson.loads(request.body)
+    return str(asked["text"]["format"]["name"]) if "text" in asked else "chat"
 
 
 def well_behaved(request: Request) -> Answer:
-    return completed(SEEN if purpose_of(request) == "vision" else WRITTEN)
+    match purpose_of(request):
+        case "vision":
+            return completed(SEEN)
+        case "question":
+            return completed(READ)
+        case "chat":
+            return streamed(PROSE)
+        case _:
+            return completed(WRITTEN)
+
+
+def streamed(deltas: Iterable[str], *, pause: float = 0.0, last: str | None = "completed", **fields: Any) -> Answer:
+    """Prose, piece by piece. `last` is how the stream ends; None: it is cut off. `fields` are of its last response."""
+    deltas = list(deltas)
+    content = [{"type": "output_text", "text": "".join(deltas), "annotations": []}]
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        writer.write(sse("response.created", response={"id": "resp_1", "status": "in_progress", "output": []}))
+        for delta in deltas:
+            writer.write(sse("response.output_text.delta", item_id="msg_1", delta=delta))
+            await writer.drain()
+            await asyncio.sleep(pause)
+        if last is not None:
+            writer.write(sse(f"response.{last}", response=response_body(last, content, **fields)))
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+def sse(kind: str, **fields: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **fields}))
 
 
 @contextmanager
@@ -77,8 +124,12 @@ def failed(code: str) -> Answer:
 
 
 def response(status: str, content: list[dict[str, Any]], **fields: Any) -> Answer:
+    return reply(200, orjson.dumps(response_body(status, content, **fields)), Content_Type="application/json")
+
+
+def response_body(status: str, content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
-    body = {
+    return {
         "id": "resp_1",
         "object": "response",
         "status": status,
@@ -88,7 +139,6 @@ def response(status: str, content: list[dict[str, Any]], **fields: Any) -> Answe
         "usage": USAGE,
         **fields,
     }
-    return reply(200, orjson.dumps(body), Content_Type="application/json")
 
 
 def problem(status: int, code: str | None = None, **headers: str) -> Answer:

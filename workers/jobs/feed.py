@@ -1,19 +1,22 @@
 """The event feed: one Redis reader per process, whatever the number of followers.
 
 A follower reads the job's own list from where it left off and is woken by the shared stream. The stream only wakes:
-what is sent always comes from a numbered list, so nothing is lost or repeated when the stream is trimmed.
+what is sent always comes from a numbered list, so nothing is lost or repeated when the stream is trimmed. Drafts are
+not in the list: of these a follower who missed something gets the whole text so far.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import structlog
 
 from pipeline.types import Stage
 from workers.jobs.connection import LedgerUnavailable, translated
+from workers.jobs.drafts import Draft, Drafts, Piece, Told
 from workers.jobs.ledger import FEED, Ledger
 from workers.jobs.model import Job, JobEvent
 
@@ -25,7 +28,8 @@ RETRY_DELAY = 0.5
 INBOX = 32
 """Most events that wait for a follower who is slow to take them."""
 
-Inbox: TypeAlias = "asyncio.Queue[JobEvent | None]"
+Inbox: TypeAlias = "asyncio.Queue[JobEvent | Piece | None]"
+Followed: TypeAlias = JobEvent | Told | None
 
 log = structlog.get_logger()
 
@@ -35,6 +39,7 @@ class Feed:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._drafts = Drafts(ledger)
         self._followers: dict[str, set[Inbox]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self.is_closing = False
@@ -54,23 +59,25 @@ class Feed:
         with suppress(asyncio.CancelledError):
             await self._reader
 
-    async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[JobEvent | None]:
-        """Each event numbered above `after`, once and in order, up to and with `done`.
+    async def follow(self, job_id: str, after: int = 0, *, drafts: bool = False) -> AsyncIterator[Followed]:
+        """Each event numbered above `after`, once and in order, up to and with `done`; with `drafts` what is written.
 
         None in between, after 15 s of silence or after trouble with the stream: a sign of life to pass on.
         Ends early when the job is gone, or when this process stops.
         """
+        place = _Place(after, Draft() if drafts else None)
         with self._subscribed(job_id) as inbox:
             if self.is_closing:
                 return
-            pending = await self._ledger.events(job_id, after)
+            pending = await self._caught_up(job_id, place)
             while True:
-                for event in pending:
-                    yield event
-                    if event.stage is Stage.DONE:
-                        return
-                    after = event.seq
-                pending = await self._next(job_id, after, inbox)
+                for news in pending:
+                    yield news
+                    if isinstance(news, JobEvent):
+                        if news.stage is Stage.DONE:
+                            return
+                        place.after = news.seq
+                pending = await self._next(job_id, place, inbox)
                 if not pending:
                     if self.is_closing or await self._ledger.is_gone(job_id):
                         return
@@ -87,17 +94,29 @@ class Feed:
                     pass
         return await self._ledger.get(job_id)
 
-    async def _next(self, job_id: str, after: int, inbox: Inbox) -> list[JobEvent]:
-        """Wait for the next events. Empty after a silence that even the list confirms."""
+    async def _next(self, job_id: str, place: "_Place", inbox: Inbox) -> list[JobEvent | Told]:
+        """Wait for what comes next. Empty after a silence that even the list confirms."""
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEPALIVE):
-                while (event := await inbox.get()) is not None and event.seq <= after:
+                while place.knows(news := await inbox.get()):
                     pass
-            if event is not None and event.seq == after + 1:
-                return [event]
+            if isinstance(news, Piece) and (told := place.take(news)):
+                return [told]
+            if isinstance(news, JobEvent) and news.seq == place.after + 1:
+                return [news]
             if self.is_closing:
                 return []
-        return await self._ledger.events(job_id, after)
+        return await self._caught_up(job_id, place)
+
+    async def _caught_up(self, job_id: str, place: "_Place") -> list[JobEvent | Told]:
+        events = await self._ledger.events(job_id, place.after)
+        if place.draft is None or (events and events[-1].stage is Stage.DONE):
+            return [*events]
+        draft = await self._drafts.of(job_id)
+        if not draft.text or draft == place.draft:
+            return [*events]
+        place.draft = draft
+        return [*events, Told(text=draft.text, anew=True)]
 
     @contextmanager
     def _subscribed(self, job_id: str) -> "Iterator[Inbox]":
@@ -145,9 +164,9 @@ class Feed:
     def _deliver(self, fields: dict[bytes, bytes]) -> None:
         inboxes = self._followers.get(fields[b"job"].decode())
         if inboxes:
-            event = JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
+            news = _news(fields)
             for inbox in inboxes:
-                _put(inbox, event)
+                _put(inbox, news)
 
     def _wake_all(self) -> None:
         """Make each follower look at its list: the stream may have lost something."""
@@ -156,10 +175,43 @@ class Feed:
                 _put(inbox, None)
 
 
-def _put(inbox: Inbox, event: JobEvent | None) -> None:
-    """What a slow follower has no room for it reads from the list."""
+@dataclass
+class _Place:
+    """How far a follower has come: the last event, and the text so far if it wants that."""
+
+    after: int
+    draft: Draft | None
+
+    def knows(self, news: JobEvent | Piece | None) -> bool:
+        if isinstance(news, JobEvent):
+            return news.seq <= self.after
+        if news is None or self.draft is None:
+            return news is not None
+        end = news.at + len(news.text.encode())
+        return (news.beginning, end) <= (self.draft.beginning, self.draft.length)
+
+    def take(self, piece: Piece) -> Told | None:
+        """None when something is missing before it."""
+        draft = self.draft
+        if draft and (piece.beginning, piece.at) == (draft.beginning, draft.length):
+            self.draft = Draft(beginning=draft.beginning, text=draft.text + piece.text)
+            return Told(text=piece.text, anew=False)
+        if piece.at == 0:
+            self.draft = Draft(beginning=piece.beginning, text=piece.text)
+            return Told(text=piece.text, anew=True)
+        return None
+
+
+def _news(fields: dict[bytes, bytes]) -> JobEvent | Piece:
+    if (beginning := fields.get(b"draft")) is not None:
+        return Piece(beginning=int(beginning), at=int(fields[b"at"]), text=fields[b"piece"].decode())
+    return JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
+
+
+def _put(inbox: Inbox, news: JobEvent | Piece | None) -> None:
+    """What a slow follower has no room for it reads from the record."""
     if inbox.full():
         while not inbox.empty():
             inbox.get_nowait()
-        event = None
-    inbox.put_nowait(event)
+        news = None
+    inbox.put_nowait(news)

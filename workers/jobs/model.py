@@ -11,6 +11,7 @@ from pipeline.types import Checkpoints, Frozen, JobInput, PipelineResult, Record
 
 class JobKind(StrEnum):
     SCAN = "scan"
+    CHAT = "chat"
 
 
 class Priority(StrEnum):

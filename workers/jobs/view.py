@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.texts import Texts
-from pipeline.types import Classification, Locale, PipelineResult, Stage, Usage
+from pipeline.types import Classification, Locale, NamedThing, PipelineResult, RuleMatch, Stage, StageStatus, Usage
+from workers.jobs.drafts import Told
 from workers.jobs.model import Job, JobError, JobKind, JobStatus, Priority, Timings
 
 WAIT: Any = Field(
@@ -60,12 +61,36 @@ class FinalAnswerView(View):
     user_answer: str
 
 
+class NamedThingView(View):
+    """A further thing of a question. `name` is as the model that read the question calls it."""
+
+    name: str
+    classification: Classification
+    situation_tags: tuple[str, ...]
+    confidence: float
+    disposal_rules: dict[str, Any]
+
+    @classmethod
+    def of(cls, thing: NamedThing, rule: RuleMatch) -> Self:
+        return cls(
+            name=escape(thing.name),
+            classification=thing.classification,
+            situation_tags=thing.situation_tags,
+            confidence=thing.confidence,
+            disposal_rules=_rules(rule),
+        )
+
+
 class PipelineResultView(View):
-    """`disposal_rules` is the rule's key and category, and the rule document itself; `pipeline_version` made it."""
+    """`disposal_rules` is the rule's key and category, and the rule document itself; `pipeline_version` made it.
+
+    `others` are the further things that a question in words names.
+    """
 
     classification_result: ClassificationView
     disposal_rules: dict[str, Any]
     final_answer: FinalAnswerView
+    others: tuple[NamedThingView, ...] = ()
     pipeline_version: str | None
 
     @classmethod
@@ -78,14 +103,19 @@ class PipelineResultView(View):
                 confidence=seen.confidence,
                 meta=MetaView(user_input=escape(user_input), pipeline_version=seen.pipeline_version),
             ),
-            disposal_rules={"key": rule.key, "category": rule.category, **rule.document},
+            disposal_rules=_rules(rule),
             final_answer=FinalAnswerView(
                 disposal_steps={f"단계{n}": escape(step) for n, step in enumerate(answer.disposal_steps, start=1)},
                 insufficiencies=tuple(escape(text) for text in answer.insufficiencies),
                 user_answer=escape(answer.user_answer),
             ),
+            others=tuple(NamedThingView.of(*each) for each in zip(seen.others, rule.others, strict=True)),
             pipeline_version=result.pipeline_version,
         )
+
+
+def _rules(rule: RuleMatch) -> dict[str, Any]:
+    return {"key": rule.key, "category": rule.category, **rule.document}
 
 
 class JobView(View):
@@ -141,6 +171,20 @@ class JobView(View):
             error=error_of(job, texts),
             result=result_of(job),
         )
+
+
+class TokenView(View):
+    """More of the answer while it is written, escaped for HTML. `restart`: the text before this is to be forgotten."""
+
+    job_id: str
+    stage: Literal[Stage.ANSWER] = Stage.ANSWER
+    status: Literal[StageStatus.STARTED] = StageStatus.STARTED
+    text: str
+    restart: bool
+
+    @classmethod
+    def of(cls, job_id: str, told: Told) -> Self:
+        return cls(job_id=job_id, text=escape(told.text), restart=told.anew)
 
 
 class WebhookView(View):

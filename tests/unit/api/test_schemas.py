@@ -5,12 +5,12 @@ from pydantic import ValidationError
 
 from api.schemas import ScanRequest, SubmittedView
 from pipeline.types import Locale
-from workers.jobs.model import JobStatus
+from workers.jobs.model import JobKind, JobStatus
 
 
 def test_a_submitted_jobs_id_is_the_second_last_segment_of_its_result_url() -> None:
     taken = SubmittedView.of(
-        "the-id", status=JobStatus.QUEUED, queue_position=1, estimated_wait=None, pipeline_version="v"
+        "the-id", JobKind.SCAN, status=JobStatus.QUEUED, queue_position=1, estimated_wait=None, pipeline_version="v"
     )
     assert taken.result_url.split("/")[-2] == "the-id"
 

@@ -15,7 +15,7 @@ end
 although_full()
 redis.call('HINCRBY', job, 'token', 1)
 redis.call('HINCRBY', job, 'attempts', 1)
-redis.call('HDEL', job, 'sends', 'written')
+redis.call('HDEL', job, 'sends', 'written', 'draft')
 local lease_until = time + tonumber(ARGV[2])
 redis.call('HSET', job, 'status', 'running', 'lease_until', lease_until, 'claimed_at', time,
   'claimant', ARGV[3])

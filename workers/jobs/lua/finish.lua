@@ -32,6 +32,7 @@ if ARGV[6] ~= '0' then
 end
 redis.call('HSET', job, 'status', status, 'stage', 'done', 'progress', 100, 'finished_at', time, 'expires_at', time + ttl,
   'ended_by', token)
+redis.call('HDEL', job, 'draft')
 redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
 for i = 7, #KEYS do
   redis.call('ZREM', KEYS[i], job_id)
