@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions clean setup
+.PHONY: demo up test check unit contract integration e2e docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions bench-tokens bench-chat clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -76,6 +76,12 @@ bench-overhead: $(SYNCED) ## Measure what queue and pipeline add to the model's 
 
 bench-questions: $(SYNCED) ## Measure how well questions in words are read without a model
 	$(BIN)/python -m benchmarks.questions
+
+bench-tokens: $(SYNCED) ## Count the input tokens of a scan as they are billed (fetches a tokenizer of 75 MB)
+	@$(UV) run --quiet --frozen --python $(PYTHON) --with bpe-openai==0.1.4 python -m benchmarks.tokens
+
+bench-chat: $(SYNCED) ## Measure how much later than the model's first token a client has it
+	@$(BIN)/python -m benchmarks.chat
 
 clean: ## Remove what the targets installed and wrote
 	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
