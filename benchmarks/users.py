@@ -55,7 +55,7 @@ class Users:
             try:
                 done = await self._scan(http)
             except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
-                done, why = None, type(error).__name__
+                done, why = None, f"{type(error).__name__} {error}"[:40]
             ended = time.monotonic()
             if not self._window[0] <= ended < self._window[1]:
                 continue
