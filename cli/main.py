@@ -114,6 +114,51 @@ def scan(
         raise typer.Exit(1)
 
 
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR|MANIFEST", help="Folders named by label, a folder with labels.csv, or a JSONL."),
+    ] = None,
+    *,
+    model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="JSON: label → category, for labels of your own.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only photos of this split of the manifest.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many photos, of each label in turn.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Photos at once.", show_default="local 1, hosted 8")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what an earlier run has answered.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the report as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the report as a page.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the confusion matrix as a picture.")] = None,
+    fail_below: Annotated[float | None, typer.Option(min=0, max=1, help="Exit with 1 below this accuracy.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show what B changed, and run nothing.")
+    ] = None,
+) -> None:
+    """Run a model over labelled photos and count. Exits 1 below --fail-below, 2 if it could not be tried."""
+    _check_settings()
+    # Here, because onnxruntime and Pillow take longer to load than most commands to run.
+    from cli.evaluation import command  # noqa: PLC0415
+    from cli.evaluation.records import CannotEvaluate  # noqa: PLC0415
+
+    if (source is None) == (compare is None):
+        _give_up("name a folder or manifest of labelled photos, or two reports to --compare")
+    try:
+        if compare is not None:
+            command.show_comparison(*compare, json, out)
+        elif source is not None:
+            outputs = command.Outputs(json, html, png)
+            request = command.Request(source, model, labels, split, limit, concurrency, fresh, outputs)
+            report = _run(command.evaluate(request, out=out, err=err))
+            if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
+                say(miss)
+                raise typer.Exit(1)
+    except CannotEvaluate as reason:
+        _give_up(str(reason))
+
+
 @app.command()
 def config(*, as_json: AsJson = False) -> None:
     """Show the effective settings, secrets masked; or all mistakes in them."""
