@@ -25,6 +25,7 @@ from cli.stack import API_PORT, Stack, StackOptions, running_stack
 from cli.tables import print_delivery, print_json, print_running, print_table
 from client import ApiProblem, BunriClient, Delivery
 from pipeline.knowledge import Knowledge
+from pipeline.logs import configure_logs
 from pipeline.settings import PipelineSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -143,6 +144,7 @@ def evaluate(
     from cli.evaluation import command  # noqa: PLC0415
     from cli.evaluation.records import CannotEvaluate  # noqa: PLC0415
 
+    configure_logs("error", process="eval")
     if (source is None) == (compare is None):
         _give_up("name a folder or manifest of labelled photos, or two reports to --compare")
     try:

@@ -22,7 +22,6 @@ from cli.evaluation.printed import bar, percent, print_comparison, print_report
 from cli.evaluation.records import CannotEvaluate, Labelled, Look, Report, Run
 from pipeline.decode import ImageDecoder
 from pipeline.errors import PipelineError
-from pipeline.logs import configure_logs
 from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
 from pipeline.types import Frozen, SourceImage, Usage
@@ -68,7 +67,6 @@ class Request:
 async def evaluate(request: Request, *, out: Console, err: Console) -> Report:
     """Prints figures to `out` and progress to `err`. Raises CannotEvaluate; a photo that fails is an item."""
     request.outputs.check()
-    configure_logs("error", process="eval")
     settings = PipelineSettings()
     began = datetime.now(UTC), time.monotonic()
     async with open_eye(settings, request.model) as eye:
