@@ -1,4 +1,4 @@
-"""One evaluation from the data set to the files: read, look, count, write."""
+"""One evaluation from the data set to the files: read, look, count, write, print."""
 
 import time
 from collections.abc import Sequence
@@ -89,17 +89,18 @@ async def evaluate(request: Request, *, out: Console, err: Console) -> Report:
         priced=eye.priced,
     )
     report = _report(photos, looks, eye, rulebook, run)
-    print_report(report, out)
     await _write(report, photos, request.outputs, settings)
+    print_report(report, out)
     return report
 
 
 def show_comparison(before: Path, after: Path, target: Path | None, out: Console) -> None:
     """Raises CannotEvaluate."""
     comparison = compare(read_report(before), read_report(after))
-    print_comparison(comparison, out)
     if target is not None:
+        Outputs(json=target).check()
         _write_json(comparison, target)
+    print_comparison(comparison, out)
 
 
 def floor_missed(report: Report, floor: float) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cli.evaluation.metrics import FAILED
 from cli.evaluation.records import Figures
+from pipeline.rulebook import UNCLASSIFIED
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class Matrix:
 
 
 def matrix_of(figures: Figures) -> Matrix:
-    """Rows for the categories that have photos, columns for those that were said; failures come last."""
-    names = {each.category: each.name for each in figures.classes} | {FAILED: FAILED}
+    """Rows for the categories that have photos, columns for what was said; abstentions and failures come last."""
+    names = {each.category: each.name for each in figures.classes}
+    names = {**names, UNCLASSIFIED: names.get(UNCLASSIFIED, "abstained"), FAILED: FAILED}
     said = {name for row in figures.confusion.values() for name in row}
     truths = [name for name in names if name in figures.confusion]
     columns = [name for name in names if name in said or name in truths]

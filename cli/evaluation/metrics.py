@@ -45,9 +45,9 @@ def item_of(photo: Labelled, look: Look) -> Item:
 def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
     """`items` are one or more; `names` are the English names of the categories, in the taxonomy's order."""
     verdicts = Counter(item.verdict for item in items)
-    present = {item.truth for item in items} | {item.predicted for item in items if item.predicted}
-    shown = [name for name in names if name in present]
-    classes = tuple(_class(name, names[name], items) for name in shown)
+    truths = {item.truth for item in items}
+    said = {item.predicted for item in items if item.predicted} - {UNCLASSIFIED}
+    classes = tuple(_class(name, names[name], items) for name in names if name in truths | said)
     return Figures(
         photos=len(items),
         verdicts={verdict: verdicts[verdict] for verdict in Verdict},
@@ -55,7 +55,7 @@ def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
         accuracy=_share(verdicts[Verdict.RIGHT], len(items)),
         macro_f1=_mean([each.f1 or 0.0 for each in classes if each.support]),
         classes=classes,
-        confusion=_confusion(items, shown),
+        confusion=_confusion(items),
         calibration=calibration_of(items),
         selective=(_said(items), *(_at(items, threshold) for threshold in THRESHOLDS)),
     )
@@ -104,11 +104,12 @@ def _class(category: str, name: str, items: Sequence[Item]) -> ClassFigures:
     )
 
 
-def _confusion(items: Sequence[Item], shown: Sequence[str]) -> dict[str, dict[str, int]]:
+def _confusion(items: Sequence[Item]) -> dict[str, dict[str, int]]:
     """Only cells that are not zero."""
-    cells = Counter((item.truth, item.predicted or FAILED) for item in items)
-    table = {truth: {said: cells[truth, said] for said in (*shown, FAILED) if cells[truth, said]} for truth in shown}
-    return {truth: row for truth, row in table.items() if row}
+    table: dict[str, dict[str, int]] = {}
+    for (truth, said), photos in sorted(Counter((item.truth, item.predicted or FAILED) for item in items).items()):
+        table.setdefault(truth, {})[said] = photos
+    return table
 
 
 def _bin(number: int, guessed: Sequence[tuple[float, bool]]) -> Bin:

@@ -73,7 +73,10 @@ class Item(Frozen):
 
 
 class ClassFigures(Frozen):
-    """One category. `precision` is None where nothing was taken for it, `recall` where it has no photo."""
+    """One category that is the truth of a photo or was said of one.
+
+    `precision` is None where nothing was taken for it, `recall` where it has no photo.
+    """
 
     category: str
     name: str

@@ -43,7 +43,12 @@ def test_precision_recall_and_f1_of_a_class(figures: Figures) -> None:
 
 def test_macro_f1_is_the_mean_over_categories_with_photos(figures: Figures) -> None:
     assert figures.macro_f1 == pytest.approx((6 / 9 + 4 / 7 + 0) / 3, abs=1e-6)
-    assert of_class(figures, NONE).support == 0
+
+
+def test_abstaining_is_no_category_of_its_own_unless_it_is_right_somewhere(figures: Figures) -> None:
+    assert [each.category for each in figures.classes] == [PAPER, GLASS, METAL]
+    right = figures_of([item(NONE, look(NONE, 0.0)), item(PAPER, look(NONE, 0.3, guess=PAPER))], NAMES)
+    assert (of_class(right, NONE).precision, of_class(right, NONE).recall) == (0.5, 1.0)
 
 
 def test_the_confusion_matrix_adds_up_to_all_photos(figures: Figures) -> None:

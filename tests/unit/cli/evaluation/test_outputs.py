@@ -62,7 +62,7 @@ def test_a_long_list_of_mistakes_is_cut_and_the_page_says_so(mixed: Report, monk
 def test_the_matrix_has_a_column_for_failures_and_none_for_what_did_not_occur(mixed: Report) -> None:
     matrix = matrix_of(mixed.figures)
     assert matrix.truths == ("Paper", "Glass bottles")
-    assert matrix.said == ("Paper", "Glass bottles", "Unclassified", "failed")
+    assert matrix.said == ("Paper", "Glass bottles", "abstained", "failed")
     assert matrix.counts == ((1, 2, 1, 0), (0, 0, 0, 1))
 
 
