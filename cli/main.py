@@ -145,7 +145,7 @@ def evaluate(
     from pipeline.logs import configure_logs
 
     _check_settings()
-    configure_logs("error", process="eval")
+    configure_logs("warning", process="eval")
     if (source is None) == (compare is None):
         _give_up("name a folder or manifest of labelled photos, or two reports to --compare")
     try:

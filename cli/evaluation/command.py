@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 
 from cli.evaluation.chart import draw_matrix
-from cli.evaluation.comparison import compare, read_report
+from cli.evaluation.comparison import Comparison, compare, read_report
 from cli.evaluation.dataset import labelled_photos, spread
 from cli.evaluation.journal import Journal
 from cli.evaluation.labels import load_labels
@@ -24,7 +24,7 @@ from pipeline.decode import ImageDecoder
 from pipeline.errors import PipelineError
 from pipeline.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
-from pipeline.types import Frozen, SourceImage, Usage
+from pipeline.types import SourceImage, Usage
 
 THUMBNAIL_SIDE = 200
 
@@ -159,7 +159,7 @@ async def _write(report: Report, photos: Sequence[Labelled], outputs: Outputs, s
         raise CannotEvaluate(f"{error.filename} cannot be written: {error.strerror}") from error
 
 
-def _write_json(document: Frozen, path: Path) -> None:
+def _write_json(document: Report | Comparison, path: Path) -> None:
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     path.write_bytes(orjson.dumps(document.model_dump(mode="json"), option=options))
 

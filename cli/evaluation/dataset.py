@@ -1,7 +1,9 @@
 """Labelled photos from a folder of folders, a labels.csv or a JSONL manifest. No photo is read here."""
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from io import StringIO
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def _in_folders(root: Path) -> Iterator[Labelled]:
         if folder.is_dir() and not folder.name.startswith("."):
             for path in folder.rglob("*"):
                 if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
-                    yield Labelled(path.relative_to(root).as_posix(), path, folder.name)
+                    yield Labelled(_readable(path.relative_to(root).as_posix()), path, _readable(folder.name))
 
 
 def _listed(manifest: Path, split: str | None) -> Iterator[Labelled]:
@@ -89,9 +91,19 @@ def _listed(manifest: Path, split: str | None) -> Iterator[Labelled]:
 
 
 def _rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines())
-    yield from ((reader.line_num, {key: value for key, value in row.items() if value}) for row in reader)
+    reader = csv.DictReader(StringIO(text, newline=""))
+    try:
+        for row in reader:
+            yield reader.line_num, {key: value for key, value in row.items() if key and value}
+    except csv.Error as error:
+        raise CannotEvaluate(f"line {reader.line_num} is no CSV: {error}") from error
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    yield from ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
+    """Not `splitlines`, which also breaks at characters that JSON allows within a string."""
+    yield from ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
+def _readable(name: str) -> str:
+    """A file name may be no UTF-8; what is printed and written must be."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from cli.evaluation.journal import Journal
 from cli.evaluation.records import CannotEvaluate, Identity, Labelled, Look
@@ -39,7 +40,7 @@ class Eye:
         self._job = JobInput(model=model)
         self._vision = pipeline.vision
         self._decoder = decoder
-        self._max_bytes = settings.fetch_max_bytes
+        self.max_bytes = settings.fetch_max_bytes
         try:
             name = self._vision.model_for(self._job).name
         except ModelAccount as error:
@@ -53,14 +54,14 @@ class Eye:
     async def look(self, data: bytes, sha256: str) -> Look:
         """Never raises: what goes wrong is in the look."""
         try:
-            if len(data) > self._max_bytes:
-                raise SourceTooLarge(f"{len(data)} bytes")  # noqa: TRY301 - as the fetcher would
+            if len(data) > self.max_bytes:
+                raise SourceTooLarge(f"more than {self.max_bytes} bytes")  # noqa: TRY301 - as the fetcher would
             image = await self._decoder.prepare(data)
             return await self._observed(image, sha256)
         except PipelineError as error:
             return self._failed(error, sha256, Usage())
         except Exception as error:
-            log.exception("photo.crashed", sha256=sha256)
+            log.exception("photo.crashed")
             return self._failed(Internal(type(error).__name__), sha256, Usage())
 
     async def _observed(self, image: SourceImage, sha256: str) -> Look:
@@ -82,7 +83,7 @@ class Eye:
                 return self._look_of(seen, sha256, seconds=time.perf_counter() - began, spent=spent)
 
     def _failed(self, error: PipelineError, sha256: str, spent: Usage) -> Look:
-        log.warning("photo.failed", code=error.spec.code, detail=error.detail, sha256=sha256)
+        log.warning("photo.failed", code=error.spec.code, detail=error.detail)
         return Look(sha256=sha256, by=self.identity, error=error.spec.code, usage=spent)
 
     def _look_of(self, seen: Observation, sha256: str, *, seconds: float, spent: Usage) -> Look:
@@ -129,7 +130,8 @@ async def look_at_all(
 
     async def one(each: Labelled) -> Look:
         async with gate:
-            data = await asyncio.to_thread(_read, each.path)
+            bind_contextvars(photo=each.photo)
+            data = await asyncio.to_thread(_read, each.path, eye.max_bytes + 1)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else ""
             earlier = journal.find(sha256)
             look = earlier or await _new(eye, journal, data, sha256)
@@ -147,9 +149,11 @@ async def _new(eye: Eye, journal: Journal, data: bytes | None, sha256: str) -> L
     return look
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, limit: int) -> bytes | None:
+    """The first `limit` bytes: what is longer is refused by then. None if it cannot be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        log.warning("photo.unreadable", photo=str(path), error=type(error).__name__)
+        with path.open("rb") as file:
+            return file.read(limit)
+    except (OSError, ValueError) as error:  # ValueError: no path at all, such as one with a null byte.
+        log.warning("photo.unreadable", error=type(error).__name__)
         return None

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
-from pipeline.types import Candidate, Frozen, Recorded, Usage
+from pipeline.types import Candidate, Recorded, Usage
 
 SCHEMA_VERSION: Final = 1
 
@@ -25,7 +25,7 @@ class Labelled:
     truth: str = ""
 
 
-class Identity(Frozen):
+class Identity(Recorded):
     """Who looks: what an observation depends on besides the photo. `setup` is a fingerprint of the settings."""
 
     model: str
@@ -57,7 +57,7 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-class Item(Frozen):
+class Item(Recorded):
     """One photo of the report."""
 
     photo: str
@@ -72,7 +72,7 @@ class Item(Frozen):
     verdict: Verdict
 
 
-class ClassFigures(Frozen):
+class ClassFigures(Recorded):
     """One category that is the truth of a photo or was said of one.
 
     `precision` is None where nothing was taken for it, `recall` where it has no photo.
@@ -88,7 +88,7 @@ class ClassFigures(Frozen):
     failed: int
 
 
-class Bin(Frozen):
+class Bin(Recorded):
     """Guesses whose confidence lies above `low` and not above `high`: their mean confidence, and how many are right."""
 
     low: float
@@ -98,7 +98,7 @@ class Bin(Frozen):
     accuracy: float | None
 
 
-class Calibration(Frozen):
+class Calibration(Recorded):
     """`ece` is the expected calibration error over the `photos` that have a guess."""
 
     ece: float | None
@@ -106,7 +106,7 @@ class Calibration(Frozen):
     bins: tuple[Bin, ...]
 
 
-class Selective(Frozen):
+class Selective(Recorded):
     """If only guesses of at least `threshold` were said: the share of photos that is answered, and how many are right.
 
     Without a threshold: what the model did say.
@@ -117,7 +117,7 @@ class Selective(Frozen):
     accuracy: float | None
 
 
-class Figures(Frozen):
+class Figures(Recorded):
     """All photos count: one that abstained or failed is not right. `confusion` is truth → what was said → photos."""
 
     photos: int
@@ -131,14 +131,14 @@ class Figures(Frozen):
     selective: tuple[Selective, ...]
 
 
-class Latency(Frozen):
+class Latency(Recorded):
     """Seconds of the vision stage alone, of the photos that it answered."""
 
     p50: float | None
     p95: float | None
 
 
-class Run(Frozen):
+class Run(Recorded):
     """What differs between two runs that found the same. `resumed` photos were taken from the journal.
 
     `usage` is that of all photos, whenever they were looked at; `priced` says whether their price is known.
@@ -154,7 +154,7 @@ class Run(Frozen):
     priced: bool
 
 
-class Report(Frozen):
+class Report(Recorded):
     """The JSON output. All but `run` is the same for two runs that found the same."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

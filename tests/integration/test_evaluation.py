@@ -84,13 +84,19 @@ async def test_equal_runs_write_equal_files_but_for_run(photos: Path, tmp_path: 
     assert first == second
 
 
-async def test_a_manifests_missing_photo_is_a_row(tmp_path: Path, samples: Path) -> None:
+async def test_what_a_manifest_names_and_nobody_can_read_is_a_row(tmp_path: Path, samples: Path) -> None:
     manifest = tmp_path / "set.jsonl"
-    names = (samples / "glass-1.jpg", "gone.jpg")
+    names = (str(samples / "glass-1.jpg"), "gone.jpg", "\\u0000", ".")
     manifest.write_text("".join(f'{{"path": "{name}", "label": "glass"}}\n' for name in names))
     report = await evaluated(Wanted(manifest))
-    assert report.figures.errors == {"source.not_found": 1}
-    assert report.figures.accuracy == 0.5
+    assert report.figures.errors == {"source.not_found": 3}
+    assert report.figures.accuracy == 0.25
+
+
+async def test_a_photo_beyond_the_limit_is_a_row(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_FETCH_MAX_BYTES", "10000")
+    report = await evaluated(Wanted(photos))
+    assert report.figures.errors == {"source.too_large": 3, "source.corrupt_image": 1}
 
 
 async def test_a_hosted_model_is_counted_with_tokens_and_cost(

@@ -70,9 +70,24 @@ def test_a_split_of_what_has_no_splits_is_a_mistake(tmp_path: Path) -> None:
         labelled_photos(tmp_path, "val")
 
 
-@pytest.mark.parametrize("source", ["nothing-here", "binary.jsonl"])
+def test_a_name_that_is_no_utf8_is_made_readable_and_still_leads_to_its_file(tmp_path: Path) -> None:
+    photos_in(tmp_path, "glass/\udcff.jpg")
+    [photo] = labelled_photos(tmp_path)
+    assert photo.photo.encode()
+    assert photo.path.is_file()
+
+
+def test_a_label_may_hold_what_only_looks_like_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text('{"path": "a.jpg", "label": "a\u2028b"}\n')
+    assert found(tmp_path / "set.jsonl") == [("a.jpg", "a\u2028b")]
+    (tmp_path / "set.csv").write_text('path,label\n"a,1.jpg","a\nb",of no column\n')
+    assert found(tmp_path / "set.csv") == [("a,1.jpg", "a\nb")]
+
+
+@pytest.mark.parametrize("source", ["nothing-here", "binary.jsonl", "huge.csv"])
 def test_what_cannot_be_read_is_a_mistake(tmp_path: Path, source: str) -> None:
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "huge.csv").write_text("path,label\n" + "a" * 200_000)
     with pytest.raises(CannotEvaluate):
         labelled_photos(tmp_path / source)
 
