@@ -161,7 +161,10 @@ async def _write(report: Report, photos: Sequence[Labelled], outputs: Outputs, s
 
 def _write_json(document: Report | Comparison, path: Path) -> None:
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    path.write_bytes(orjson.dumps(document.model_dump(mode="json"), option=options))
+    try:
+        path.write_bytes(orjson.dumps(document.model_dump(mode="json"), option=options))
+    except OSError as error:
+        raise CannotEvaluate(f"{path} cannot be written: {error.strerror}") from error
 
 
 async def _thumbnails(report: Report, photos: Sequence[Labelled], settings: PipelineSettings) -> dict[str, SourceImage]:
