@@ -153,10 +153,7 @@ class Ledger:
 
     async def get(self, job_id: str) -> Job | None:
         with translated():
-            async with self.client.pipeline(transaction=False) as pipe:
-                pipe.hgetall(_job_key(job_id))
-                pipe.zrank(QUEUED, job_id)
-                fields, rank = await pipe.execute()
+            fields, rank = await self.scripts.run_all(("HGETALL", _job_key(job_id)), ("ZRANK", QUEUED, job_id))
         return job_of(job_id, fields, rank) if fields else None
 
     async def is_gone(self, job_id: str) -> bool:
@@ -167,7 +164,7 @@ class Ledger:
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
         with translated():
-            bodies = await cast("Any", self.client.lrange(_events_key(job_id), after, -1))
+            bodies = await self.scripts.run(("LRANGE", _events_key(job_id), after, -1))
         return [JobEvent.parse(after + place, body) for place, body in enumerate(bodies, start=1)]
 
     async def cancel(self, job_id: str) -> Job | None:

@@ -1,4 +1,4 @@
-"""The scripts in `lua/`, each run by Redis as one atomic step, and the round trips that their calls share."""
+"""The scripts in `lua/`, each run by Redis as one atomic step; they and frequent reads share round trips."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,12 +36,18 @@ class Scripts:
 
     async def run(self, command: Sequence[Any]) -> Any:
         """Raises what redis-py does, or TimeoutError. A call that is given up before it was sent is never sent."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(command, answer))
+        [answer] = await self.run_all(command)
+        return answer
+
+    async def run_all(self, *commands: Sequence[Any]) -> list[Any]:
+        """Plain commands, too: each a step of its own, in this order and, but for the largest crowds, in one trip."""
+        loop = asyncio.get_running_loop()
+        calls = [_Call(command, loop.create_future()) for command in commands]
+        self._waiting += calls
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         async with asyncio.timeout(self._timeout):
-            return await answer
+            return await asyncio.gather(*(call.answer for call in calls))
 
     async def _send(self) -> None:
         try:
