@@ -1,0 +1,152 @@
+"""A question in words through the stages: read, ruled and answered."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.answer import AnswerWriter
+from pipeline.contradiction import Contradictions
+from pipeline.errors import ModelAccount
+from pipeline.grammar import Grammar
+from pipeline.insufficiency import Insufficiencies, message_key
+from pipeline.lexicon import Lexicon
+from pipeline.matcher import Matcher
+from pipeline.model import LOCAL, Tell, is_local
+from pipeline.model.local import LocalAnswer
+from pipeline.model.words import LocalText
+from pipeline.question import QuestionReader
+from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.rules import RuleMatcher
+from pipeline.settings import RESOURCES
+from pipeline.texts import Texts
+from pipeline.types import Answer, AnswerForm, JobInput, Locale, NamedThing, Observation, RuleMatch, Subject
+
+HOSTED = "gpt-test"
+
+rulebook = Rulebook.load(RESOURCES)
+texts = Texts.load(RESOURCES)
+rules = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts))
+matcher = Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
+reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.text = ""
+
+    async def __call__(self, piece: str, *, anew: bool = False) -> None:
+        self.text = piece if anew else self.text + piece
+
+
+class Scripted:
+    """A hosted model that tells and writes this."""
+
+    name = HOSTED
+
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = pieces
+
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
+        del observation, job
+        for piece in self._pieces:
+            await tell(piece)
+        steps = tuple(rule.document["steps"])
+        return Answer(disposal_steps=steps, user_answer="".join(self._pieces), model=self.name)
+
+
+def chat(message: str, **fields: Any) -> JobInput:
+    return JobInput.model_validate({"user_input": message, "form": AnswerForm.PROSE, **fields})
+
+
+async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, str]:
+    told = Told()
+    writer = AnswerWriter(
+        {LOCAL: LocalAnswer(texts, rulebook), HOSTED: Scripted(*pieces)},
+        HOSTED if pieces else LOCAL,
+        texts,
+        Contradictions.load(RESOURCES, rulebook),
+    )
+    observation = await reader.observe(job)
+    answer = await writer.write(observation, rules.match(observation, job.locale), job, told)
+    return observation, answer, told.text
+
+
+async def test_each_thing_of_a_question_has_its_rule() -> None:
+    observation = await reader.observe(chat("깨진 유리컵이랑 라벨 붙은 소주병"))
+    rule = rules.match(observation, Locale.KO)
+    assert (observation.subject, observation.name) == (Subject.THING, "유리컵")
+    assert [rule.category, *(each.category for each in rule.others)] == ["불연성종량제폐기물", "유리병"]
+    assert rule.others[0].insufficiencies == ("label_on",)
+
+
+@pytest.mark.parametrize("locale", Locale)
+async def test_the_local_answer_says_of_each_thing_where_it_goes_and_what_it_lacks(locale: Locale) -> None:
+    _, answer, told = await answered(chat("깨진 유리컵이랑 라벨 붙은 소주병", locale=locale))
+    names = ["불연성종량제폐기물", "유리병"]
+    shown = names if locale is Locale.KO else [rulebook.middle(name).en for name in names]
+    assert all(name in answer.user_answer for name in shown)
+    assert texts.message(message_key("label_on"), locale) in answer.user_answer
+    assert told == answer.user_answer
+    assert is_local(answer.model)
+
+
+@pytest.mark.parametrize(
+    ("message", "subject", "key"),
+    [
+        ("오늘 날씨 어때?", Subject.NOT_WASTE, "chat.not_waste"),
+        ("짐볼링기 어떻게 버려요?", Subject.UNKNOWN, "chat.unknown_thing"),
+    ],
+)
+async def test_what_names_no_thing_needs_no_writer(message: str, subject: Subject, key: str) -> None:
+    observation, answer, told = await answered(chat(message), "never asked")
+    assert (observation.subject, observation.classification.middle_category) == (subject, UNCLASSIFIED)
+    assert answer.user_answer == told == texts.message(key, Locale.KO)
+    assert answer.model == observation.model
+    assert answer.insufficiencies == ()
+
+
+async def test_what_a_hosted_model_has_told_is_not_told_again() -> None:
+    _, answer, told = await answered(chat("유리병"), "비우고 ", "헹궈 주세요.")
+    assert (answer.user_answer, told) == ("비우고 헹궈 주세요.", "비우고 헹궈 주세요.")
+
+
+async def test_an_answer_that_contradicts_the_rule_is_told_anew_and_says_what_is_unanswered() -> None:
+    _, answer, told = await answered(chat("보조배터리 버려도 되나요?"), "종량제봉투에 ", "버려 주세요.")
+    assert answer.contradictions
+    assert told == answer.user_answer
+    assert texts.message("answer.unanswered", Locale.KO) in answer.user_answer
+    assert answer.model == HOSTED
+
+
+async def test_of_several_things_what_is_right_for_one_is_no_contradiction() -> None:
+    _, answer, _ = await answered(chat("보조배터리랑 기름 묻은 피자 박스"), "박스는 종량제봉투에 버려 주세요.")
+    assert answer.contradictions == ()
+
+
+async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer() -> None:
+    """In prose the text is all that is shown."""
+    place = rulebook.classification("유리병", None)
+    observation = Observation(classification=place, confidence=0.9, model="local/test")
+    rule = rules.match(observation, Locale.KO)
+    job = chat("뚜껑은요?", image_key="chat/cup.jpg")
+    told = Told()
+    writer = AnswerWriter({LOCAL: LocalAnswer(texts, rulebook)}, LOCAL, texts, Contradictions.load(RESOURCES, rulebook))
+    answer = await writer.write(observation, rule, job, told)
+    assert all(check in told.text for check in rule.document["check"])
+    assert texts.message("answer.unread", Locale.KO) in told.text
+    assert answer.user_answer == told.text
+
+
+async def test_a_model_that_is_not_there_is_our_fault() -> None:
+    with pytest.raises(ModelAccount):
+        await reader.observe(chat("유리병", model="gpt-none"))
+
+
+def test_a_thing_that_the_taxonomy_has_lost_is_seen_anew() -> None:
+    place = rulebook.classification("유리병", None)
+    known = Observation(classification=place, confidence=0.9, model="local/test")
+    gone = NamedThing(
+        name="핵연료", classification=place.model_copy(update={"middle_category": "핵폐기물"}), confidence=1.0
+    )
+    assert rules.knows(known)
+    assert not rules.knows(known.model_copy(update={"others": (gone,)}))
