@@ -17,7 +17,7 @@ export UV_COMPILE_BYTECODE := 1
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e eval docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions bench-tokens bench-chat clean setup
+.PHONY: demo up test check unit contract integration e2e eval docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions bench-tokens bench-chat bench-load bench-scaling clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -88,6 +88,12 @@ bench-tokens: $(SYNCED) ## Count the input tokens of a scan as they are billed (
 
 bench-chat: $(SYNCED) ## Measure how much later than the model's first token a client has it
 	@$(BIN)/python -m benchmarks.chat
+
+bench-load: $(SYNCED) ## The headline: up to 2 000 users who scan again and again, nine minutes
+	@$(BIN)/python -m benchmarks.load
+
+bench-scaling: $(SYNCED) ## Does throughput grow with processes, and what does one Redis carry
+	@$(BIN)/python -m benchmarks.scaling
 
 clean: ## Remove what the targets installed and wrote
 	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -86,9 +86,11 @@ def pids_of(stack: Stack) -> dict[str, list[int]]:
     return found
 
 
-async def measure(stack: Stack, model: tuple[str, int], users: int, options: argparse.Namespace) -> Row:
+async def measure(stack: Stack, model: tuple[str, int], users: int, options: argparse.Namespace, *more: str) -> Row:
+    """`more` are the URLs of further API processes."""
     model_url, model_pid = model
-    command = [sys.executable, "-m", "benchmarks.users", stack.api_url, f"{model_url}/photo.jpg", f"--users={users}"]
+    apis = ",".join((stack.api_url, *more))
+    command = [sys.executable, "-m", "benchmarks.users", apis, f"{model_url}/photo.jpg", f"--users={users}"]
     command += [f"--warm-up={options.warm_up}", f"--seconds={options.seconds}"]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=2**26)
     roles = {"users": [process.pid], "model": [model_pid]}

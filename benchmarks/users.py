@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 
 import aiohttp
 import orjson
@@ -43,17 +44,18 @@ class Found:
 
 class Users:
     def __init__(self, api: str, photo: str, window: tuple[float, float]) -> None:
-        self._api = api
+        self._apis = cycle(api.split(","))
         self._body = orjson.dumps({"image_url": photo})
         self._window = window
         self.found = Found()
 
     async def user(self, http: aiohttp.ClientSession, delay: float) -> None:
+        api = next(self._apis)
         await asyncio.sleep(delay)
         while time.monotonic() < self._window[1]:
             began = time.monotonic()
             try:
-                done = await self._scan(http)
+                done = await self._scan(http, api)
             except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
                 done, why = None, f"{type(error).__name__} {error}"[:40]
             ended = time.monotonic()
@@ -64,15 +66,15 @@ class Users:
             else:
                 self.found.note(ended - began, done)
 
-    async def _scan(self, http: aiohttp.ClientSession) -> dict[str, object]:
+    async def _scan(self, http: aiohttp.ClientSession, api: str) -> dict[str, object]:
         headers = {"Content-Type": "application/json"}
-        async with http.post(f"{self._api}/api/v1/scan", data=self._body, headers=headers) as taken:
+        async with http.post(f"{api}/api/v1/scan", data=self._body, headers=headers) as taken:
             if taken.status != 202:
                 await asyncio.sleep(1)
                 raise ValueError(taken.status)
             url = orjson.loads(await taken.read())["stream_url"]
         is_done = False
-        async with http.get(f"{self._api}{url}") as stream:
+        async with http.get(f"{api}{url}") as stream:
             async for line in stream.content:
                 if line.startswith(b"event: done"):
                     is_done = True
@@ -103,7 +105,7 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("api")
+    parser.add_argument("api", help="one or more URLs, comma-separated: users take turns")
     parser.add_argument("photo")
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--warm-up", type=float, default=20.0)
