@@ -73,10 +73,15 @@ async def submitted(created: Created, new: NewJob, line: Line, services: Service
 
 
 async def end_of(job_id: str, wait: float, services: Services) -> Job:
-    """The ended job. Raises JobDeadlineExceeded when it has not ended after `wait` seconds; then it is cancelled."""
+    """The ended job. Raises JobDeadlineExceeded when it has not ended after `wait` seconds; then it is cancelled.
+
+    Raises Problem when this process stops meanwhile.
+    """
     job = await services.feed.wait(job_id, wait)
     if job is not None and job.status.is_final:
         return job
+    if services.feed.is_closing:
+        raise unavailable()
     job = await services.ledger.cancel(job_id)
     if job is None or job.status is JobStatus.CANCELLED:
         raise JobDeadlineExceeded("the synchronous wait was over")

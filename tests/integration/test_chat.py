@@ -416,3 +416,17 @@ async def test_a_job_whose_asker_has_gone_still_ends(api: ApiServer, model: Imag
     del model
     job = await taken(api, "유리병")
     await eventually(lambda: _done(api, job["status_url"]))
+
+
+async def test_an_api_that_stops_says_to_come_back(jobs_settings: JobsSettings, model: ImageServer) -> None:
+    model.fallback = writing(["가 "] * 100)
+    async with running_api(jobs_settings) as api:
+        asking = asyncio.create_task(answered(api, "유리병"))
+        await eventually(lambda: _has_begun(model))
+        api.services.feed.end_following()
+        body = await asking
+    assert body["error_code"] == "queue.unavailable"
+
+
+async def _has_begun(model: ImageServer) -> bool:
+    return len(model.requests) > 1
