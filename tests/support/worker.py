@@ -39,7 +39,9 @@ def start_worker(
         "WORKERS_DRAIN": "1",
         **more,
     }
-    return subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)
+    # RabbitMQ gives a worker's name to one at a time, and other processes of xdist start workers, too.
+    name = 100 * os.getpid() + index
+    return subprocess.Popen(worker_command(name, concurrency), env=os.environ | env)
 
 
 @asynccontextmanager
