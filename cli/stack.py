@@ -112,7 +112,9 @@ class _Builder:
         if options.with_flower:
             flower_url = await self._start_flower(broker)
         pids = {process.pid for process in self._started if process.command.name.startswith("worker-")}
-        await self._until(lambda: _is_ready(api_url, flower_url, pids), "the stack")
+        # One client for all looks: each new one reads the machine's certificates, which takes 30 ms of CPU.
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+            await self._until(lambda: _is_ready(http, api_url, flower_url, pids), "the stack")
         for process in self._started:
             process.keep_alive()
         return Stack(api_url, flower_url, place, signing, tuple(self._started))
@@ -180,15 +182,14 @@ def lock(data_dir: Path) -> IO[bytes]:
     return file
 
 
-async def _is_ready(api_url: str, flower_url: str | None, workers: set[int | None]) -> bool:
+async def _is_ready(http: httpx.AsyncClient, api_url: str, flower_url: str | None, workers: set[int | None]) -> bool:
     """Redis, broker and the workers with these pids, all of one pipeline version; and Flower."""
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
-        try:
-            if (await http.get(f"{api_url}/readyz")).is_error:
-                return False
-            live = (await http.get(f"{api_url}/api/v1/pipeline")).json()["workers"] or []
-            if flower_url is not None and (await http.get(f"{flower_url}/healthcheck")).is_error:
-                return False
-        except httpx.TransportError:
+    try:
+        if (await http.get(f"{api_url}/readyz")).is_error:
             return False
+        live = (await http.get(f"{api_url}/api/v1/pipeline")).json()["workers"] or []
+        if flower_url is not None and (await http.get(f"{flower_url}/healthcheck")).is_error:
+            return False
+    except httpx.TransportError:
+        return False
     return workers <= {int(beat["worker"].rpartition(":")[2]) for beat in live}

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a clean environment, a real Redis, and a watch over keys without a TTL."""
+"""For all tests: a clean environment, a real Redis, a watch over keys without a TTL, and long tests first."""
 
 import os
 from collections.abc import Iterator
@@ -18,6 +18,54 @@ SETTINGS = (
 
 BROKER_KEYS = ("_kombu.", "unacked", "bunri.jobs", "celery")
 """Keys that kombu keeps for ever; the broker owns them."""
+
+LONG = (
+    "tests/chaos/",
+    "tests/e2e/test_up.py",
+    "tests/e2e/test_page.py",
+    "tests/integration/test_upstream_trouble.py",
+    "tests/integration/test_chat.py",
+    "tests/integration/test_two_redis.py",
+    "tests/integration/test_evaluation.py",
+    "tests/integration/test_redis_trouble.py",
+    "tests/e2e/test_demo.py",
+    "tests/integration/test_worker.py",
+    "tests/integration/test_usage.py",
+    "tests/integration/test_streams.py",
+    "tests/integration/test_rabbitmq.py",
+    "tests/integration/test_webhook_worker.py",
+    "tests/integration/test_lanes.py",
+    "tests/integration/test_locations.py",
+    "tests/integration/test_budget.py",
+    "tests/integration/test_intake.py",
+    "tests/integration/test_reload.py",
+    "tests/integration/test_error_catalogue.py",
+)
+"""Where tests take seconds each, because they start processes or wait. The longest first."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the long tests over the processes of xdist, each of which begins with its own.
+
+    For `--dist worksteal`: it cuts this list into as many equal pieces as there are processes. One that is done with
+    its piece is given tests from the end of another's, so that nobody is left with a long test when all others end.
+    Within these bounds the order is that of pytest-randomly.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = sorted((item for item in items if item.nodeid.startswith(LONG)), key=_place_among_long)
+    short = [item for item in items if not item.nodeid.startswith(LONG)]
+    sizes = [len(items[process::processes]) for process in reversed(range(processes))]
+    items.clear()
+    for process, size in enumerate(sizes):
+        mine = long[process::processes]
+        rest = max(0, size - len(mine))
+        items += mine + short[:rest]
+        short = short[rest:]
+
+
+def _place_among_long(item: pytest.Item) -> int:
+    return next(place for place, start in enumerate(LONG) if item.nodeid.startswith(start))
 
 
 @pytest.fixture(autouse=True)

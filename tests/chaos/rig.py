@@ -22,6 +22,7 @@ from tests.chaos.clients import FINAL, Client, Mode, Submit, Watched
 from tests.chaos.processes import Footprint, Process, command_line, descendants, exists, send
 from tests.chaos.upstreams import LATENCY, Model, Origin, Receiver, serving
 from tests.support.bunri import ROOT
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.redis_server import RedisServer, free_port, start_redis
 from tests.support.relay import Relay, relay
 from tests.support.wait import eventually, wait_until
@@ -418,7 +419,9 @@ async def rig(fault: str, options: Options, *, start: bool = True) -> AsyncItera
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         url = f"http://127.0.0.1:{port}"
         http, *crowd = [
-            await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=15, limits=limits))
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_CERTIFICATES, timeout=15, limits=limits)
+            )
             for _ in range(1 + CROWD_CLIENTS)
         ]
         wire = await stack.enter_async_context(relay(model.port))
@@ -460,7 +463,7 @@ def unix(timestamp: str) -> float:
 
 def client_at(rig_: Rig, address: str) -> httpx.AsyncClient:
     """A client that comes from another address of the loopback network, and so is another caller."""
-    transport = httpx.AsyncHTTPTransport(local_address=address)
+    transport = httpx.AsyncHTTPTransport(local_address=address, verify=NO_CERTIFICATES)
     return httpx.AsyncClient(base_url=rig_.api_url, trust_env=False, timeout=15, transport=transport)
 
 

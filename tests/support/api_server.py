@@ -14,6 +14,7 @@ from api.app import build_app
 from api.deps import Services
 from api.settings import ApiSettings
 from pipeline.settings import PipelineSettings
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.wait import eventually
 from workers.jobs.ledger import QUEUED, Ledger
 from workers.jobs.model import Claim
@@ -49,7 +50,8 @@ async def serving(app: FastAPI) -> AsyncIterator[ApiServer]:
     try:
         await eventually(lambda: _has_started(server, task))
         port = server.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=NO_CERTIFICATES) as client:
             yield ApiServer(app, client)
     finally:
         server.should_exit = True

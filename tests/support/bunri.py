@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import httpx
 
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.wait import wait_until
 
 BUNRI = Path(sys.executable).with_name("bunri")
@@ -125,6 +126,6 @@ def running_bunri(
 
 def is_up(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False, timeout=5).is_success
+        return httpx.get(url, trust_env=False, verify=NO_CERTIFICATES, timeout=5).is_success
     except httpx.TransportError:
         return False

@@ -39,7 +39,9 @@ def start_worker(
         "WORKERS_DRAIN": "1",
         **more,
     }
-    return subprocess.Popen(worker_command(index, concurrency), env=os.environ | env)
+    # RabbitMQ gives a worker's name to one at a time, and other processes of xdist start workers, too.
+    name = 100 * os.getpid() + index
+    return subprocess.Popen(worker_command(name, concurrency), env=os.environ | env)
 
 
 @asynccontextmanager
@@ -49,7 +51,7 @@ async def working(
     """Workers that have said that they live; the first of them. Killed in the end if they have not stopped by then."""
     processes = [start_worker(redis_url, model, index, concurrency, **more) for index in range(workers)]
     try:
-        await eventually(lambda: _have_beaten(ledger, processes), within=120)
+        await eventually(lambda: _have_beaten(ledger, processes), within=120, every=0.1)
         yield processes[0]
     finally:
         for process in processes:
@@ -66,7 +68,7 @@ def worker_process(
     process = start_worker(redis_url, model, 1, concurrency, **more)
     with redis.Redis.from_url(redis_url) as client:
         try:
-            wait_until(lambda: client.zcard(WORKERS) > 0, within=180)
+            wait_until(lambda: client.zcard(WORKERS) > 0, within=180, every=0.1)
             yield process
         finally:
             process.kill()
