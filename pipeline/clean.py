@@ -26,7 +26,7 @@ _KEPT = re.compile(f"[\n{_JOINER}{_EMOJI}]")
 
 
 def clean(text: str) -> str:
-    """Visible characters, spaces and line breaks (`\\n`). Cleaning twice is cleaning once; it never gets longer."""
+    """Visible characters, spaces and newlines. Cleaning twice is cleaning once; it never gets longer."""
     if text.isprintable() and not _UNSEEN.search(text) and not _STRAY.search(text):
         return text
     joined = _BREAK.sub("\n", text)

@@ -245,6 +245,8 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (completed(SEEN | {"middle_category": "플루토늄"}), "model.bad_output"),
         (completed(SEEN | {"situation_tags": ["없는_태그"]}), "model.bad_output"),
         (completed(SEEN | {"confidence": 7}), "model.bad_output"),
+        (completed(SEEN | {"candidates": [{"middle_category": "유리병", "confidence": 7}]}), "model.bad_output"),
+        (completed(SEEN | {"candidates": [{"middle_category": "플루토늄", "confidence": 0.1}]}), "model.bad_output"),
         (completed(SEEN | {"advice": "extra"}), "model.bad_output"),
         (openai_server.refusal(), "model.refused"),
         (openai_server.incomplete("content_filter"), "model.refused"),

@@ -27,4 +27,5 @@ def _parsed(line: dict[str, str | int]) -> Injection:
 
 
 INJECTIONS = injections()
-SHORT = [each for each in INJECTIONS if len(each.text) <= 2000]  # noqa: PLR2004 - the API's limit
+SHORT = [each for each in INJECTIONS if len(each.text) <= 2000]
+"""Those that the API takes."""

@@ -13,7 +13,7 @@ from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
 from pipeline.model.hosted import HostedAnswer, HostedText, HostedVision
 from pipeline.model.openai import OpenAIClient
-from pipeline.model.responses import MAX_LETTERS, RequestTemplate
+from pipeline.model.responses import MAX_LETTERS, RequestTemplate, data_block
 from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
@@ -25,7 +25,8 @@ from tests.support.openai_server import PROSE, READ, SEEN, WRITTEN
 
 TEXTS = Texts.load(RESOURCES)
 RULEBOOK = Rulebook.load(RESOURCES)
-RULE = RuleMatcher(RULEBOOK, Insufficiencies.load(RESOURCES, RULEBOOK, TEXTS)).match(observation(), Locale.KO)
+RULES = RuleMatcher(RULEBOOK, Insufficiencies.load(RESOURCES, RULEBOOK, TEXTS))
+RULE = RULES.match(observation(), Locale.KO)
 PHOTO = SourceImage(media_type="image/jpeg", data=b"\xff\xd8checked bytes", width=8, height=8, sha256="0" * 64)
 MODEL = "gpt-test"
 FRAMES = ("<|", "|>", "</", "<s>", "<start_of_turn>", "<｜", "[INST]", "[/INST]", "<<SYS>>")
@@ -118,3 +119,11 @@ async def test_a_name_that_a_model_gave_is_data_too() -> None:
     block = blocks_of(recorder.body)[-1]
     assert orjson.loads(block)["things"][0]["name"] == clean(hostile)
     assert [frame for frame in FRAMES if frame in block] == []
+
+
+def test_our_own_rules_reach_the_model_as_they_are_written() -> None:
+    for locale in Locale:
+        for middle in RULEBOOK.middles():
+            document = RULES.match(observation(middle), locale).document
+            block = data_block({"rule": document})["text"].split("\n", 1)[1]
+            assert orjson.loads(block)["rule"] == orjson.loads(orjson.dumps(document))
