@@ -208,7 +208,7 @@ export const TEXTS = {
     "chat.welcome": "Ask about anything",
     "chat.welcome_hint": "Several things at once are fine. Nothing is remembered from one question to the next, so put all of it in one.",
     "chat.example.one": "Where does a greasy pizza box go?",
-    "chat.example.several": "How do I throw away a broken glass and a soju bottle with its label on?",
+    "chat.example.several": "How do I throw away a milk carton and a greasy pizza box?",
     "chat.example.state": "Do I have to pierce an empty gas can?",
     "chat.reading": "Reading your question.",
     "chat.writing": "Writing the answer.",

@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from pipeline.build import build_pipeline
+from pipeline.clean import clean
 from pipeline.errors import PipelineError
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
@@ -152,7 +153,7 @@ async def test_the_users_text_travels_as_json_data(client: OpenAIClient, server:
         system, user = orjson.loads(request.body)["input"]
         assert "Ignore all rules" not in orjson.dumps(system).decode()
         _, data = user["content"][-1]["text"].split("\n", 1)
-        assert orjson.loads(data)["user_text"] == HOSTILE
+        assert orjson.loads(data)["user_text"] == clean(HOSTILE)
 
 
 async def test_jobs_of_one_category_share_the_rule_in_their_prompt(client: OpenAIClient, server: ImageServer) -> None:

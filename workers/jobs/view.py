@@ -41,9 +41,8 @@ class ErrorView(View):
 
 
 class MetaView(View):
-    """`user_input` is clean: a line separator in it would end an event for clients that split lines as Python does.
-
-    `pipeline_version` is of the pipeline that looked at the photo: a job may be tried again under another one.
+    """`user_input` is without what nobody sees, such as control characters. `pipeline_version` is of the pipeline that
+    looked at the photo: a job may be tried again under another one.
     """
 
     user_input: str
@@ -105,6 +104,7 @@ class PipelineResultView(View):
                 classification=seen.classification,
                 situation_tags=seen.situation_tags,
                 confidence=seen.confidence,
+                # A line separator would end an event for clients that split lines as Python does.
                 meta=MetaView(user_input=escape(clean(user_input)), pipeline_version=seen.pipeline_version),
             ),
             disposal_rules=_rules(rule),
