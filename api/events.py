@@ -18,6 +18,7 @@ from api.schemas import API
 from pipeline.types import Stage
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.drafts import Told
+from workers.jobs.feed import Followed
 from workers.jobs.model import Job, JobEvent, JobKind
 from workers.jobs.view import TokenView, error_of, result_of
 
@@ -110,9 +111,10 @@ async def _disconnect(receive: Receive) -> None:
 async def _lines(job: Job, after: int, services: Services, *, drafts: bool) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        async with aclosing(cast("Any", services.feed.follow(job.job_id, after, drafts=drafts))) as following:
-            async for event in following:
-                yield _told(job, event) if isinstance(event, Told) else await _line(event, services)
+        following = cast("Any", services.feed.follow_together(job.job_id, after, drafts=drafts))
+        async with aclosing(following):
+            async for together in following:  # One write for all: each costs the server a tenth of a millisecond.
+                yield b"".join([await _line(job, news, services) for news in together])
         if services.feed.is_closing:
             # Spread, so that not all come at once to the API that is left.
             yield b"retry: %d\n\n" % random.randint(0, RECONNECT_MS)  # noqa: S311 - no secret
@@ -121,11 +123,13 @@ async def _lines(job: Job, after: int, services: Services, *, drafts: bool) -> A
         log.warning("stream.broke", job_id=job.job_id, error=str(error))
 
 
-async def _line(event: JobEvent | None, services: Services) -> bytes:
-    if event is None:
+async def _line(job: Job, news: Followed, services: Services) -> bytes:
+    if news is None:
         return b": keepalive\n\n"
-    data = await _done(event, services) if event.stage is Stage.DONE else event.data
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (event.stage.encode(), event.seq, data)
+    if isinstance(news, Told):
+        return _told(job, news)
+    data = await _done(news, services) if news.stage is Stage.DONE else news.data
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (news.stage.encode(), news.seq, data)
 
 
 def _told(job: Job, told: Told) -> bytes:

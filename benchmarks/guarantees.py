@@ -26,6 +26,7 @@ import uvloop
 from celery import Celery
 
 from benchmarks import bare_worker
+from benchmarks.processes import cpu_of, family
 from pipeline.types import JobInput
 from tests.support.image_server import folder_server
 from tests.support.jobs import new_job
@@ -45,7 +46,6 @@ WARM_UP = 50
 AT_ONCE = 100
 LATENCY = 0.2
 PHOTO = "glass-1.jpg"
-TICKS = os.sysconf("SC_CLK_TCK")
 
 Submit = Callable[[int], Awaitable[None]]
 
@@ -84,20 +84,6 @@ class Variant:
         working = cpu_of(family(self.worker.pid)) - worker_before
         storing = cpu_of([server.process.pid]) - redis_before
         return Cost(*(seconds / jobs * 1000 for seconds in (submitting, working, storing)))
-
-
-def family(pid: int) -> list[int]:
-    """The process and those it has started, its decode process among them."""
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(each for found in children for child in found.read_text().split() for each in family(int(child)))]
-
-
-def cpu_of(pids: list[int]) -> float:
-    """Seconds of user and system time so far."""
-    return (
-        sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13])) for pid in pids)
-        / TICKS
-    )
 
 
 @contextmanager

@@ -1,33 +1,27 @@
-"""The `bunri` command. Each command is a few lines here; what it does is in the module beside it."""
+"""The `bunri` command. Each command is a few lines here; what it does is in the module beside it.
 
-import asyncio
+What a command needs is imported in it: `--help` is there before all of that is loaded.
+"""
+
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
-import httpx
-import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
-from cli import configuration
-from cli.outcome import Expectation, Outcome
-from cli.ports import PortTaken
-from cli.processes import StartFailed
-from cli.runs import classify
-from cli.stack import API_PORT, Stack, StackOptions, running_stack
-from cli.tables import print_delivery, print_json, print_running, print_table
-from client import ApiProblem, BunriClient, Delivery
-from pipeline.knowledge import Knowledge
-from pipeline.settings import PipelineSettings
+if TYPE_CHECKING:
+    from cli.outcome import Outcome
+    from cli.stack import Stack, StackOptions
+    from client import BunriClient, Delivery
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+
+DEFAULT_API = "http://127.0.0.1:8000"
+"""Where `bunri up` serves it, unless that port is taken."""
 
 USAGE_ERROR = 2
 
@@ -59,6 +53,8 @@ def up(
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 200,
 ) -> None:
     """Run the whole system in the foreground until Ctrl-C."""
+    from cli.stack import StackOptions
+
     _check_settings()
     count = workers or min(os.cpu_count() or 1, 4)
     try:
@@ -70,6 +66,10 @@ def up(
 @app.command()
 def demo(*, as_json: AsJson = False, locale: Language = "ko") -> None:
     """Classify the photos in samples/ on a stack of its own, and check that each ends as it should."""
+    import orjson
+
+    from cli.outcome import Expectation
+
     _check_settings()
     if not SAMPLES.is_dir():
         _give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
@@ -100,6 +100,8 @@ def scan(
     ] = None,
 ) -> None:
     """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
+    from cli.runs import classify
+
     _check_settings()
     sources = [photo if "://" in photo else Path(photo) for photo in photos]
     if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
@@ -114,9 +116,61 @@ def scan(
         raise typer.Exit(1)
 
 
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR|MANIFEST", help="Folders named by label, a folder with labels.csv, or a JSONL."),
+    ] = None,
+    *,
+    model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="JSON: label → category, for labels of your own.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only photos of this split of the manifest.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many photos, of each label in turn.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Photos at once.", show_default="local 1, hosted 8")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what an earlier run has answered.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the report as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the report as a page.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the confusion matrix as a picture.")] = None,
+    fail_below: Annotated[float | None, typer.Option(min=0, max=1, help="Exit with 1 below this accuracy.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show what B changed, and run nothing.")
+    ] = None,
+) -> None:
+    """Run a model over labelled photos and count. Exits 1 below --fail-below, 2 if it could not be tried."""
+    from cli.evaluation import command
+    from cli.evaluation.records import CannotEvaluate
+    from pipeline.logs import configure_logs
+
+    _check_settings()
+    configure_logs("warning", process="eval")
+    if (source is None) == (compare is None):
+        _give_up("name a folder or manifest of labelled photos, or two reports to --compare")
+    try:
+        if compare is not None:
+            command.show_comparison(*compare, json, out)
+        elif source is not None:
+            outputs = command.Outputs(json, html, png)
+            request = command.Request(source, model, labels, split, limit, concurrency, fresh, outputs)
+            report = _run(command.evaluate(request, out=out, err=err))
+            if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
+                say(miss)
+                raise typer.Exit(1)
+    except CannotEvaluate as reason:
+        _give_up(str(reason))
+
+
 @app.command()
 def config(*, as_json: AsJson = False) -> None:
     """Show the effective settings, secrets masked; or all mistakes in them."""
+    import orjson
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from cli import configuration
+
     _check_settings()
     settings = configuration.effective()
     if as_json:
@@ -138,6 +192,13 @@ def show_pipeline(
     as_json: AsJson = False,
 ) -> None:
     """Check the resources as a service would, show their version, what they are made of and the categories."""
+    import orjson
+    from rich.table import Column, Table
+
+    from cli.tables import print_running
+    from pipeline.knowledge import Knowledge
+    from pipeline.settings import PipelineSettings
+
     _check_settings()
     try:
         knowledge = Knowledge.load(PipelineSettings().resources)
@@ -169,37 +230,45 @@ def show_pipeline(
 
 
 @webhook_app.command("list")
-def list_attempts(job_id: str, *, api: RunningApi = f"http://127.0.0.1:{API_PORT}", as_json: AsJson = False) -> None:
+def list_attempts(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Show every attempt to deliver a job's webhook."""
     _print_delivery(_run(_with_client(api, lambda client: client.delivery(job_id))), as_json=as_json)
 
 
 @webhook_app.command()
-def resend(job_id: str, *, api: RunningApi = f"http://127.0.0.1:{API_PORT}", as_json: AsJson = False) -> None:
+def resend(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Deliver a job's webhook again, now and with the whole schedule, whatever became of it before."""
     _print_delivery(_run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
 
 
-async def _with_client(api: str, ask: Callable[[BunriClient], Awaitable[Answer]]) -> Answer:
+async def _with_client(api: str, ask: "Callable[[BunriClient], Awaitable[Answer]]") -> Answer:
+    from client import BunriClient
+
     async with BunriClient(api) as client:
         return await ask(client)
 
 
-def _print_delivery(delivery: Delivery, *, as_json: bool) -> None:
+def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
+    from cli.tables import print_delivery
+
     if as_json:
         print(delivery.model_dump_json())
     else:
         print_delivery(delivery, out)
 
 
-async def _up(options: StackOptions) -> None:
+async def _up(options: "StackOptions") -> None:
+    import asyncio
+
+    from cli.stack import running_stack
+
     err.print("starting …")
     async with running_stack(options, say=say) as stack:
         _print_places(stack)
         await asyncio.Event().wait()
 
 
-def _print_places(stack: Stack) -> None:
+def _print_places(stack: "Stack") -> None:
     places = {
         "playground": f"{stack.api_url}/",
         "API docs": f"{stack.api_url}/docs",
@@ -213,15 +282,22 @@ def _print_places(stack: Stack) -> None:
     out.print("Ctrl-C stops everything.")
 
 
-async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> list[Outcome]:
+async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> "list[Outcome]":
     """On a stack that is gone afterwards, with its data."""
+    import tempfile
+
+    from cli.runs import classify
+    from cli.stack import StackOptions, running_stack
+
     with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
         err.print("starting Redis, a worker and the API …")
         async with running_stack(StackOptions(Path(folder), with_flower=False, is_private=True), say=say) as stack:
             return await classify(stack.api_url, sources, console=err, **asked)
 
 
-def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
+def _print(outcomes: "list[Outcome]", *, as_json: bool) -> None:
+    from cli.tables import print_json, print_table
+
     if as_json:
         print_json(outcomes)
     else:
@@ -234,6 +310,8 @@ def say(line: str) -> None:
 
 
 def _check_settings() -> None:
+    from cli import configuration
+
     if mistakes := configuration.mistakes():
         _give_up("mistakes in the settings:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
 
@@ -252,6 +330,14 @@ class Interrupted(typer.Exit):
 
 def _run(work: Awaitable[Any]) -> Any:
     """Run to the end, or until a signal; then everything is stopped in order. Raises Interrupted."""
+    import asyncio
+
+    import httpx
+
+    from cli.ports import PortTaken
+    from cli.processes import StartFailed
+    from client import ApiProblem
+
     received: list[signal.Signals] = []
 
     async def main() -> Any:

@@ -21,6 +21,11 @@ class Outcome:
         return self.job.result.classification_result.classification.middle_category
 
     @property
+    def is_degraded(self) -> bool:
+        """The local model answered, though another was asked for."""
+        return self.job is not None and self.job.degraded
+
+    @property
     def error_code(self) -> str | None:
         if self.refusal is not None:
             return self.refusal.code
@@ -55,7 +60,7 @@ class Outcome:
             "disposal_steps": list(result.final_answer.disposal_steps.values()) if result else [],
             "user_answer": result.final_answer.user_answer if result else None,
             "model": self.job.model if self.job else None,
-            "degraded": self.job.degraded if self.job else False,
+            "degraded": self.is_degraded,
             "pipeline_version": self.job.pipeline_version if self.job else None,
             "seconds": self.seconds,
             "timings": self.job.timings if self.job else {},

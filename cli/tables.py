@@ -25,7 +25,7 @@ def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
     for outcome in outcomes:
         table.add_row(
             Text(outcome.photo),
-            Text(outcome.category or "–"),
+            _category(outcome),
             _confidence(outcome),
             _steps(outcome),
             "–" if outcome.seconds is None else f"{outcome.seconds:.2f}",
@@ -73,6 +73,12 @@ def print_delivery(delivery: Delivery, console: Console) -> None:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _category(outcome: Outcome) -> Text:
+    if not outcome.is_degraded:
+        return Text(outcome.category or "–")
+    return Text.assemble(outcome.category or "–", "\n", ("degraded:", "yellow"), "\n", ("local model", "yellow"))
 
 
 def _confidence(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""`BunriClient`: submit a photo's link, follow or await its job, cancel it."""
+"""`BunriClient`: submit a photo's link, follow or await its job, cancel it; ask a question."""
 
 import asyncio
 import time
@@ -10,10 +10,13 @@ from uuid import uuid4
 import httpx
 from httpx_sse import aconnect_sse
 
-from client.models import Delivery, Event, Job, Pipeline, Submitted, Upload
+from client.models import ChatAnswer, Delivery, Event, Job, Pipeline, Submitted, Upload
 
 LONG_POLL = 50.0
 """Seconds of one long poll, below the server's limit of 60."""
+
+LONGEST_CHAT = 75.0
+"""Seconds: the server gives up after 60."""
 
 ATTEMPTS = 4
 PAUSE = 0.5
@@ -114,6 +117,29 @@ class BunriClient:
                     raise
                 await asyncio.sleep(PAUSE * attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    async def ask(
+        self,
+        message: str = "",
+        *,
+        image_url: str | None = None,
+        image_key: str | None = None,
+        locale: str = "ko",
+        model: str | None = None,
+    ) -> ChatAnswer:
+        """Ask one question, with or without a photo, and wait for its answer; a failure is an answer, too.
+
+        Raises ApiProblem when the request itself is wrong, or comes too fast.
+        """
+        body = {
+            "message": message,
+            "image_url": image_url,
+            "image_key": image_key,
+            "locale": locale,
+            "model": model,
+        }
+        answer = await self._call("POST", "/api/v1/chat/messages", json=body, timeout=LONGEST_CHAT)
+        return ChatAnswer.model_validate_json(answer.content)
 
     async def job(self, job_id: str, *, wait: float = 0) -> Job:
         """The job; with `wait`, when it has ended or so many seconds are over."""

@@ -38,6 +38,15 @@ class Submitted(_Answer):
     pipeline_version: str
 
 
+class ChatAnswer(_Answer):
+    """The answer, or with an `error_code` what went wrong and what to do. `job_id` is null if there was no job."""
+
+    user_answer: Plain
+    error_code: str | None
+    job_id: str | None
+    degraded: bool
+
+
 class Upload(_Answer):
     """A link to PUT one photo, valid for `expires_in` seconds; `key` names the photo in a scan."""
 

@@ -157,6 +157,7 @@ function renderResult({ result, details, job }) {
   const isLocal = Boolean(details?.model?.startsWith("local/"));
   show("chat-degraded-note", Boolean(details?.degraded));
   show("chat-local-note", isLocal && !details.degraded);
+  write("chat-local-note", text(details?.model === "local/words" ? "chat.local" : "result.local"));
   show("chat-model-part", Boolean(details?.model));
   show("chat-time-part", Boolean(details?.finished_at));
   write("chat-model", details?.model ?? "");

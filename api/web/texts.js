@@ -76,7 +76,7 @@ export const TEXTS = {
     "result.cautions": "주의해 주세요",
     "result.not_this": "여기에 함께 버리지 않아요",
     "result.source": "출처",
-    "result.degraded": "분석 모델이 답하지 못해 간단한 방식으로 안내했어요. 평소보다 정확하지 않을 수 있어요.",
+    "result.degraded": "분석 모델을 쓸 수 없어 이 서버의 로컬 모델이 대신 답했어요. 평소보다 정확하지 않을 수 있어요.",
     "result.local": "이 서버의 작은 로컬 모델이 겉모습만 보고 답했어요. 몇 가지 재질만 구별하니 한 번 더 확인해 주세요.",
     "result.cached": "같은 사진에 앞서 드린 답을 다시 보여 드려요.",
     "result.model": "모델",
@@ -100,7 +100,6 @@ export const TEXTS = {
     "chat.outcome.failed": "답하지 못했어요.",
     "chat.outcome.cancelled": "질문을 취소했어요.",
     "chat.failed": "답하지 못했어요",
-    "chat.degraded": "묻고자 한 모델이 답하지 못해 이 서버의 로컬 모델이 답했어요. 평소보다 간단할 수 있어요.",
     "chat.local": "이 서버의 로컬 모델이 배출 기준에서 찾아 답했어요.",
 
     "failure.title": "분석하지 못했어요",
@@ -192,7 +191,7 @@ export const TEXTS = {
     "result.cautions": "Take care",
     "result.not_this": "What does not belong here",
     "result.source": "Source",
-    "result.degraded": "The model could not answer, so this is a simpler answer. It may be less precise than usual.",
+    "result.degraded": "The model was not available, so this server's local model answered instead. It may be less precise than usual.",
     "result.local": "This server's small local model answered by looks alone. It tells only a few materials apart, so please double-check.",
     "result.cached": "We have seen this photo before, so this is the answer we gave then.",
     "result.model": "Model",
@@ -216,7 +215,6 @@ export const TEXTS = {
     "chat.outcome.failed": "There is no answer.",
     "chat.outcome.cancelled": "The question was cancelled.",
     "chat.failed": "There is no answer",
-    "chat.degraded": "The model could not answer, so this server's local model did. The answer may be simpler than usual.",
     "chat.local": "This server's local model answered from the disposal rules.",
 
     "failure.title": "The scan did not work",

@@ -177,16 +177,8 @@ class HostedAnswer:
             return await self._write_prose(observation, rule, job, tell)
         written, usage = await self._client.ask(
             self._steps,
-            data_block({"locale": job.locale, "rule": rule.document}),
-            data_block(
-                {
-                    "classification": observation.classification.model_dump(),
-                    "situation_tags": observation.situation_tags,
-                    "insufficiencies": rule.insufficiencies,
-                    "confidence": observation.confidence,
-                    "user_text": job.user_input,
-                }
-            ),
+            self._steps.cached(data_block({"locale": job.locale, "rule": _without_source(rule)})),
+            data_block({**_known(observation, rule), "user_text": job.user_input}),
             reply=Written,
         )
         return Answer(
@@ -204,7 +196,7 @@ class HostedAnswer:
             if piece := prose.add(delta):
                 await tell(piece)
 
-        rules = {each.key: each.document for each in (rule, *rule.others)}
+        rules = {each.key: _without_source(each) for each in (rule, *rule.others)}
         text, usage = await self._client.stream(
             self._prose,
             data_block({"locale": job.locale, "rules": rules}),
@@ -239,17 +231,25 @@ class _Prose:
 
 def _things(observation: Observation, rule: RuleMatch) -> list[dict[str, Any]]:
     seen: tuple[Observation | NamedThing, ...] = (observation, *observation.others)
+    matches = (rule, *rule.others)
     return [
-        {
-            "name": each.name,
-            "rule": match.key,
-            "classification": each.classification.model_dump(),
-            "situation_tags": each.situation_tags,
-            "insufficiencies": match.insufficiencies,
-            "confidence": each.confidence,
-        }
-        for each, match in zip(seen, (rule, *rule.others), strict=True)
+        {"name": each.name, "rule": match.key, **_known(each, match)} for each, match in zip(seen, matches, strict=True)
     ]
+
+
+def _known(seen: Observation | NamedThing, rule: RuleMatch) -> dict[str, Any]:
+    return {
+        "category": seen.classification.middle_category,
+        "minor": seen.classification.minor_category,
+        "situation_tags": seen.situation_tags,
+        "insufficiencies": rule.insufficiencies,
+        "confidence": round(seen.confidence, 2),
+    }
+
+
+def _without_source(rule: RuleMatch) -> dict[str, Any]:
+    """The rule as the model needs it: the source's link alone would be a quarter of its tokens."""
+    return {name: part for name, part in rule.document.items() if name != "source"}
 
 
 def _check_names(rulebook: Rulebook, middles: set[str], tags: list[str], spent: PaidCall) -> None:

@@ -134,7 +134,7 @@ async def _listen(events: Events, hear: Callable[[str], Awaitable[None]]) -> tup
     if "json" in events.response.headers.get("Content-Type", ""):  # A server that knows no streams.
         return parse_response(await events.response.aread()), ""
     heard = []
-    async for data in events:
+    async for data in _parsed(events):
         event = parse_event(data)
         if event.type == "response.output_text.delta":
             heard.append(event.delta)
@@ -142,6 +142,15 @@ async def _listen(events: Events, hear: Callable[[str], Awaitable[None]]) -> tup
         elif (response := last_response(event)) is not None:
             return response, "".join(heard)
     raise ModelUnavailable("the stream was cut off")
+
+
+async def _parsed(events: Events) -> AsyncIterator[object]:
+    """The SDK lets through what `json` says of an event that is none."""
+    try:
+        async for data in events:
+            yield data
+    except ValueError as error:
+        raise ModelBadOutput(f"not an event: {type(error).__name__}") from error
 
 
 @contextmanager

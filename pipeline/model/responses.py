@@ -62,12 +62,20 @@ class RequestTemplate:
             request["reasoning"] = {"effort": settings.reasoning_effort}
         if settings.prompt_cache != "off":
             request["prompt_cache_key"] = f"bunri-{purpose}"
-        if settings.prompt_cache == "auto" and _has_breakpoints(model):
+        self._has_breakpoints = settings.prompt_cache == "auto" and _has_breakpoints(model)
+        if self._has_breakpoints:
             # Without this the photo would be written to the cache, too, at a higher price, and never read from it.
             request["prompt_cache_options"] = {"mode": "explicit"}
-            system["prompt_cache_breakpoint"] = {"mode": "explicit"}
+        system = self.cached(system)
         request["input"] = [{"role": "system", "content": [system]}]
         self._head = orjson.dumps(request).removesuffix(b"]}")
+
+    def cached(self, block: dict[str, Any]) -> dict[str, Any]:
+        """The block, up to whose end other requests begin alike, for the provider to keep if it takes such advice.
+
+        Worth it where more than one request in five finds it: a write costs a quarter more, a hit nine tenths less.
+        """
+        return block | {"prompt_cache_breakpoint": {"mode": "explicit"}} if self._has_breakpoints else block
 
     def body(self, *content: dict[str, Any], temperature: float | None = None) -> bytes:
         """The whole request, with `content` as the user's message."""

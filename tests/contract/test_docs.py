@@ -12,7 +12,7 @@ from cli.configuration import PACKAGES, variable_of
 from cli.docs import DOCUMENTS
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "samples").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "samples").rglob("*.md")]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 

@@ -1,4 +1,4 @@
-"""The api's image needs no model SDK, no Pillow and no runtime for models."""
+"""The api's image needs no model SDK, no Pillow and no runtime for models; `bunri --help` needs next to nothing."""
 
 import subprocess
 import sys
@@ -7,16 +7,20 @@ import pytest
 
 CODE = """
 import sys
-import api.app
+import {module}
 print("\\n".join(sys.modules))
 """
 
 
+def loaded_by(module: str) -> set[str]:
+    """Names of the modules that importing it loads in a fresh interpreter."""
+    command = [sys.executable, "-c", CODE.format(module=module)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    """Names of the modules that importing the application loads in a fresh interpreter."""
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return loaded_by("api.app")
 
 
 def test_the_application_is_loaded(loaded: set[str]) -> None:
@@ -31,3 +35,10 @@ def test_importing_the_application_does_not_load(loaded: set[str], module: str) 
 def test_importing_the_application_loads_no_stage_of_the_pipeline(loaded: set[str]) -> None:
     stages = {"run", "build", "fetch", "image", "vision", "rules", "answer", "model"}
     assert not {f"pipeline.{stage}" for stage in stages} & loaded
+
+
+def test_the_command_loads_nothing_that_its_help_does_not_need() -> None:
+    heavy = {"pydantic", "httpx", "redis", "celery", "fastapi", "structlog", "jinja2", "PIL", "numpy", "onnxruntime"}
+    loaded = loaded_by("cli.main")
+    assert "typer" in loaded
+    assert not heavy & loaded

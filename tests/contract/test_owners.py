@@ -16,7 +16,7 @@ OWNERS = {
     "boto3": {"pipeline/storage.py"},
     "pillow_heif": {"pipeline/image.py"},
     "botocore": {"pipeline/storage.py"},
-    "PIL": {"pipeline/image.py"},
+    "PIL": {"pipeline/image.py", "cli/evaluation/chart.py"},
     "aiohttp": {"pipeline/dial.py", "pipeline/fetch.py", "pipeline/model/openai.py"},
     "redis": {
         "workers/jobs/connection.py",
@@ -28,7 +28,8 @@ OWNERS = {
     "celery": {"workers/app.py", "workers/pool.py", "workers/scan.py", "workers/consumer.py", "workers/jobs/queue.py"},
     "kombu": {"workers/broker.py", "workers/pool.py", "workers/jobs/transport.py"},
     "prometheus_client": {"api/metrics.py", "api/meta.py"},
-    "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py"},
+    "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py", "cli/evaluation/command.py", "cli/evaluation/printed.py"},
+    "jinja2": {"cli/evaluation/page.py"},
     "typer": {"cli/main.py"},
     "rapidfuzz": {"pipeline/names.py"},
     "standardwebhooks": {"client/webhooks.py"},

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from client import ApiProblem, BunriClient
-from tests.support.api_server import running_api
-from tests.support.jobs import beat, new_job
+from tests.support.api_server import first_claim, running_api
+from tests.support.jobs import beat, new_job, result
 from workers.jobs.ledger import PACE, Ledger
 from workers.jobs.settings import JobsSettings
 
@@ -34,3 +34,17 @@ async def test_a_pause_above_a_minute_is_the_callers_to_wait_for(jobs_settings: 
             async with asyncio.timeout(30):
                 await client.submit(PHOTO)
     assert (refusal.value.code, refusal.value.retry_after) == ("queue.saturated", 300)
+
+
+async def test_a_question_is_asked_and_a_failure_is_an_answer(jobs_settings: JobsSettings, ledger: Ledger) -> None:
+    async with running_api(jobs_settings) as api, BunriClient(str(api.client.base_url)) as client:
+        asking = asyncio.create_task(client.ask("<b>소주병</b>"))
+        claim = await first_claim(ledger)
+        await ledger.complete(claim, result("비워서 <유리병> & 배출"))
+        answer = await asking
+        refused = await client.ask("이건?", image_url="http://10.0.0.1/a.jpg")
+        with pytest.raises(ApiProblem) as wrong:
+            await client.ask("")
+    assert (answer.user_answer, answer.error_code, answer.job_id) == ("비워서 <유리병> & 배출", None, claim.job_id)
+    assert (refused.error_code, refused.job_id) == ("source.url_unsafe", None)
+    assert wrong.value.code == "request.invalid"

@@ -7,7 +7,7 @@ not in the list: of these a follower who missed something gets the whole text so
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 KEEPALIVE = 15.0
 RETRY_DELAY = 0.5
 INBOX = 32
-"""Most events that wait for a follower who is slow to take them."""
+"""Most batches of news that wait for a follower who is slow to take them."""
 
-Inbox: TypeAlias = "asyncio.Queue[JobEvent | Piece | None]"
+Inbox: TypeAlias = "asyncio.Queue[list[JobEvent | Piece] | None]"
 Followed: TypeAlias = JobEvent | Told | None
 
 log = structlog.get_logger()
@@ -65,14 +65,24 @@ class Feed:
         None in between, after 15 s of silence or after trouble with the stream: a sign of life to pass on.
         Ends early when the job is gone, or when this process stops.
         """
+        async with aclosing(cast("Any", self.follow_together(job_id, after, drafts=drafts))) as following:
+            async for together in following:
+                for news in together:
+                    yield news
+
+    async def follow_together(
+        self, job_id: str, after: int = 0, *, drafts: bool = False
+    ) -> AsyncIterator[Sequence[Followed]]:
+        """As `follow`, with what has come by the same moment in one piece: for whoever pays by the piece."""
         place = _Place(after, Draft() if drafts else None)
         with self._subscribed(job_id) as inbox:
             if self.is_closing:
                 return
             pending = await self._caught_up(job_id, place)
             while True:
+                if pending:
+                    yield pending
                 for news in pending:
-                    yield news
                     if isinstance(news, JobEvent):
                         if news.stage is Stage.DONE:
                             return
@@ -81,7 +91,7 @@ class Feed:
                 if not pending:
                     if self.is_closing or await self._ledger.is_gone(job_id):
                         return
-                    yield None
+                    yield (None,)
 
     async def wait(self, job_id: str, timeout: float) -> Job | None:  # noqa: ASYNC109 - the contract's ?wait=N
         """The job when it has ended, or as it is after `timeout` seconds. None for an unknown id."""
@@ -98,12 +108,10 @@ class Feed:
         """Wait for what comes next. Empty after a silence that even the list confirms."""
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEPALIVE):
-                while place.knows(news := await inbox.get()):
+                while (batch := await inbox.get()) is not None and all(map(place.knows, batch)):
                     pass
-            if isinstance(news, Piece) and (told := place.take(news)):
-                return [told]
-            if isinstance(news, JobEvent) and news.seq == place.after + 1:
-                return [news]
+            if batch is not None and (taken := place.take(batch)):
+                return taken
             if self.is_closing:
                 return []
         return await self._caught_up(job_id, place)
@@ -153,20 +161,23 @@ class Feed:
             "Any", self._ledger.client.xread({FEED: place}, count=500, block=self._ledger.longest_block_ms)
         )
         for _stream, entries in reply:
-            for _place, fields in entries:
-                try:
-                    self._deliver(fields)
-                except (KeyError, ValueError):  # Another version wrote it; the job's own list has it, too.
-                    log.warning("feed.entry_unread")
+            for job_id, batch in self._by_job(entries).items():
+                for inbox in self._followers[job_id]:
+                    _put(inbox, batch)
             place = entries[-1][0]
         return place
 
-    def _deliver(self, fields: dict[bytes, bytes]) -> None:
-        inboxes = self._followers.get(fields[b"job"].decode())
-        if inboxes:
-            news = _news(fields)
-            for inbox in inboxes:
-                _put(inbox, news)
+    def _by_job(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> dict[str, list[JobEvent | Piece]]:
+        """Job → its news, of the jobs that somebody follows."""
+        found: dict[str, list[JobEvent | Piece]] = {}
+        for _place, fields in entries:
+            try:
+                job_id = fields[b"job"].decode()
+                if job_id in self._followers:
+                    found.setdefault(job_id, []).append(_news(fields))
+            except (KeyError, ValueError):  # Another version wrote it; the job's own list has it, too.
+                log.warning("feed.entry_unread")
+        return found
 
     def _wake_all(self) -> None:
         """Make each follower look at its list: the stream may have lost something."""
@@ -182,16 +193,33 @@ class _Place:
     after: int
     draft: Draft | None
 
-    def knows(self, news: JobEvent | Piece | None) -> bool:
+    def knows(self, news: JobEvent | Piece) -> bool:
         if isinstance(news, JobEvent):
             return news.seq <= self.after
-        if news is None or self.draft is None:
-            return news is not None
+        if self.draft is None:
+            return True
         end = news.at + len(news.text.encode())
         return (news.beginning, end) <= (self.draft.beginning, self.draft.length)
 
-    def take(self, piece: Piece) -> Told | None:
-        """None when something is missing before it."""
+    def take(self, batch: "list[JobEvent | Piece]") -> list[JobEvent | Told] | None:
+        """What is new in it. None when something is missing before it."""
+        taken: list[JobEvent | Told] = []
+        seq = self.after
+        for news in batch:
+            if self.knows(news):
+                continue
+            if isinstance(news, JobEvent):
+                if news.seq != seq + 1:
+                    return None
+                seq = news.seq
+                taken.append(news)
+            elif (told := self._take(news)) is not None:
+                taken.append(told)
+            else:
+                return None
+        return taken
+
+    def _take(self, piece: Piece) -> Told | None:
         draft = self.draft
         if draft and (piece.beginning, piece.at) == (draft.beginning, draft.length):
             self.draft = Draft(beginning=draft.beginning, text=draft.text + piece.text)
@@ -208,10 +236,10 @@ def _news(fields: dict[bytes, bytes]) -> JobEvent | Piece:
     return JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
 
 
-def _put(inbox: Inbox, news: JobEvent | Piece | None) -> None:
+def _put(inbox: Inbox, batch: "list[JobEvent | Piece] | None") -> None:
     """What a slow follower has no room for it reads from the record."""
     if inbox.full():
         while not inbox.empty():
             inbox.get_nowait()
-        news = None
-    inbox.put_nowait(news)
+        batch = None
+    inbox.put_nowait(batch)

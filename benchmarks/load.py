@@ -1,0 +1,206 @@
+"""The headline: N users who scan again and again, everything on this machine: `python -m benchmarks.load`.
+
+Each user submits one scan of a photo by URL, follows it by server-sent events to the end and starts again, for 60 s
+after 20 s of warm-up. Users (`users.py`) and model (`model_server.py`) are processes of their own. The result cache is
+off.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from urllib.request import urlopen
+
+from PIL import Image
+
+from benchmarks.processes import cpu_of, family, memory_of
+from cli.stack import Stack, StackOptions, running_stack
+
+SIZES = {"1": (1152, 864), "12": (4032, 3024)}
+"""Megapixels → pixels."""
+
+USERS = (100, 250, 500, 1000, 2000)
+FEW_PER_WORKER = 100
+"""Jobs at once that a worker process is given room for at least."""
+
+OURS = ("api", "worker", "redis")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of users. Latencies in ms, CPU in ms per completed job, memory in MB."""
+
+    users: int
+    success: float
+    per_minute: float
+    of_possible: float
+    added_p50: float
+    added_p95: float
+    added_p99: float
+    cpu: dict[str, float]
+    cpu_ours: float
+    memory: float
+    calls_per_job: float
+    failed: dict[str, int]
+
+
+def photo_file(folder: Path, size: str) -> Path:
+    """A real photo, enlarged, in the quality of a phone."""
+    path = folder / f"{size}mp.jpg"
+    with Image.open(Path(__file__).parent.parent / "samples" / "glass-1.jpg") as sample:
+        out = BytesIO()
+        sample.resize(SIZES[size]).save(out, "JPEG", quality=92)
+    path.write_bytes(out.getvalue())
+    return path
+
+
+@asynccontextmanager
+async def model_server(photo: Path, *more: str) -> AsyncIterator[tuple[str, int]]:
+    """Its URL and pid."""
+    command = [sys.executable, "-m", "benchmarks.model_server", str(photo), *more]
+    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield (await line_of(process)).decode().strip(), process.pid
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def pids_of(stack: Stack) -> dict[str, list[int]]:
+    """Role → processes, those they started among them; decode processes are a role of their own."""
+    found: dict[str, list[int]] = {}
+    for process in stack.processes:
+        name = process.command.name.partition("-")[0]
+        if process.pid is not None:
+            found.setdefault(name, []).extend(family(process.pid))
+    return found
+
+
+async def measure(stack: Stack, model: tuple[str, int], users: int, options: argparse.Namespace) -> Row:
+    model_url, model_pid = model
+    command = [sys.executable, "-m", "benchmarks.users", stack.api_url, f"{model_url}/photo.jpg", f"--users={users}"]
+    command += [f"--warm-up={options.warm_up}", f"--seconds={options.seconds}"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=2**26)
+    roles = {"users": [process.pid], "model": [model_pid]}
+
+    def cpu() -> dict[str, float]:
+        return {role: cpu_of(pids) for role, pids in (roles | pids_of(stack)).items()}
+
+    await line_of(process)
+    before, calls_before = cpu(), await calls(model_url)
+    await line_of(process)
+    after, calls_after = cpu(), await calls(model_url)
+    memory = memory_of(pid for role, pids in pids_of(stack).items() for pid in pids if role in OURS)
+    found = json.loads(await line_of(process))
+    await process.wait()
+    spent = {role: after[role] - before[role] for role in after}
+    return row_of(users, found, spent, memory, calls_after - calls_before, options)
+
+
+async def line_of(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None  # noqa: S101 - asked for
+    return await process.stdout.readline()
+
+
+async def calls(model_url: str) -> int:
+    def ask() -> int:
+        with urlopen(f"{model_url}/stats") as answer:  # noqa: S310 - our own server
+            return sum(json.load(answer).values())
+
+    return await asyncio.to_thread(ask)
+
+
+def row_of(
+    users: int, found: dict[str, object], cpu: dict[str, float], memory: int, calls: int, options: argparse.Namespace
+) -> Row:
+    added: list[float] = found["added"]  # type: ignore[assignment]  # JSON of `users.Found`
+    waited: list[float] = found["waited"]  # type: ignore[assignment]
+    failed: dict[str, int] = found["failed"]  # type: ignore[assignment]
+    done, lost = len(added), sum(failed.values())
+    model_time = (sum(waited) - sum(added)) / done
+    percentiles = statistics.quantiles(added, n=100)
+    per_job = {role: round(seconds * 1000 / done, 2) for role, seconds in cpu.items() if role != "flower"}
+    return Row(
+        users=users,
+        success=round(100 * done / (done + lost), 3),
+        per_minute=round(done * 60 / options.seconds),
+        of_possible=round(100 * done / options.seconds / (users / model_time), 1),
+        added_p50=round(percentiles[49] * 1000, 1),
+        added_p95=round(percentiles[94] * 1000, 1),
+        added_p99=round(percentiles[98] * 1000, 1),
+        cpu=per_job,
+        cpu_ours=round(sum(per_job[role] for role in OURS), 2),
+        memory=round(memory / 1e6),
+        calls_per_job=round(calls / done, 3),
+        failed=failed,
+    )
+
+
+async def measure_all(options: argparse.Namespace) -> AsyncIterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        times = ["--vision", *map(str, options.vision), "--answer", *map(str, options.answer)]
+        async with model_server(photo_file(Path(folder), options.megapixels), *times) as model:
+            for users in options.users:
+                concurrency = max(ceil(users / options.workers * 1.25), FEW_PER_WORKER)
+                env = {
+                    "FETCH_ALLOW": "127.0.0.1",
+                    "RESULT_CACHE_TTL": "0",
+                    "OPENAI_API_KEY": "sk-bench",
+                    "OPENAI_BASE_URL": f"{model[0]}/v1",
+                    "LOG_LEVEL": "WARNING",
+                }
+                stack_options = StackOptions(
+                    Path(folder) / str(users),
+                    workers=options.workers,
+                    concurrency=concurrency,
+                    with_flower=False,
+                    env=env,
+                    is_private=True,
+                )
+                async with running_stack(stack_options) as stack:
+                    yield await measure(stack, model, users, options)
+
+
+def show(row: Row) -> str:
+    cpu = "  ".join(f"{role} {ms:.2f}" for role, ms in row.cpu.items())
+    return (
+        f"{row.users:>5} users: {row.success:.2f} % ok, {row.per_minute:.0f} a minute ({row.of_possible:.1f} %), "
+        f"added p50 {row.added_p50:.0f} p95 {row.added_p95:.0f} p99 {row.added_p99:.0f} ms, "
+        f"CPU-ms a job: ours {row.cpu_ours:.2f} ({cpu}), {row.memory:.0f} MB, {row.calls_per_job:.3f} calls"
+        + (f", failed {row.failed}" if row.failed else "")
+    )
+
+
+async def run(options: argparse.Namespace) -> None:
+    rows = []
+    print(f"{options.megapixels} MP, {options.workers} workers, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    async for row in measure_all(options):
+        rows.append(asdict(row))
+        print(show(row), flush=True)
+    print(json.dumps({"cores": os.cpu_count(), "megapixels": options.megapixels, "rows": rows}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--users", type=int, nargs="+", default=USERS)
+    parser.add_argument("--megapixels", choices=SIZES, default="1")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--warm-up", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--vision", type=float, nargs=2, default=(4.0, 9.0), metavar=("MEDIAN", "P99"))
+    parser.add_argument("--answer", type=float, nargs=2, default=(3.0, 7.0), metavar=("MEDIAN", "P99"))
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""One evaluation from the data set to the files: read, look, count, write, print."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from cli.evaluation.chart import draw_matrix
+from cli.evaluation.comparison import Comparison, compare, read_report
+from cli.evaluation.dataset import labelled_photos, spread
+from cli.evaluation.journal import Journal
+from cli.evaluation.labels import load_labels
+from cli.evaluation.looking import CONCURRENCY_HOSTED, Eye, look_at_all, open_eye
+from cli.evaluation.matrix import matrix_of
+from cli.evaluation.metrics import figures_of, item_of, latency_of
+from cli.evaluation.page import mistakes_of, render_page
+from cli.evaluation.printed import bar, percent, print_comparison, print_report
+from cli.evaluation.records import CannotEvaluate, Labelled, Look, Report, Run
+from pipeline.decode import ImageDecoder
+from pipeline.errors import PipelineError
+from pipeline.rulebook import Rulebook
+from pipeline.settings import PipelineSettings
+from pipeline.types import SourceImage, Usage
+
+THUMBNAIL_SIDE = 200
+
+JOURNAL_SUFFIX = ".looks.jsonl"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    json: Path | None = None
+    html: Path | None = None
+    png: Path | None = None
+
+    @property
+    def journal(self) -> Path | None:
+        """Beside the first of them. A run that writes nothing cannot be resumed."""
+        first = self.json or self.html or self.png
+        return first.with_suffix(JOURNAL_SUFFIX) if first else None
+
+    def check(self) -> None:
+        """Before anything is paid for. Raises CannotEvaluate."""
+        for path in (self.json, self.html, self.png):
+            if path is not None and (path.is_dir() or not path.parent.is_dir()):
+                raise CannotEvaluate(f"{path} cannot be written: there is no such folder, or it is one")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as the options of `bunri eval` have it."""
+
+    source: Path
+    model: str | None = None
+    labels: Path | None = None
+    split: str | None = None
+    limit: int | None = None
+    concurrency: int | None = None
+    fresh: bool = False
+    outputs: Outputs = Outputs()
+
+
+async def evaluate(request: Request, *, out: Console, err: Console) -> Report:
+    """Prints figures to `out` and progress to `err`. Raises CannotEvaluate; a photo that fails is an item."""
+    request.outputs.check()
+    settings = PipelineSettings()
+    began = datetime.now(UTC), time.monotonic()
+    async with open_eye(settings, request.model) as eye:
+        rulebook = eye.knowledge.rulebook
+        photos = load_labels(rulebook, settings.resources, request.labels).applied(
+            labelled_photos(request.source, request.split)
+        )
+        if request.limit is not None:
+            photos = spread(photos, request.limit)
+        concurrency = request.concurrency or (1 if eye.is_local else CONCURRENCY_HOSTED)
+        looks, resumed = await _looks(photos, eye, request, concurrency, err)
+    run = Run(
+        dataset=str(request.source),
+        started_at=began[0].isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began[1], 3),
+        concurrency=concurrency,
+        resumed=resumed,
+        latency=latency_of(looks),
+        usage=_rounded(sum((look.usage for look in looks), Usage())),
+        priced=eye.priced,
+    )
+    report = _report(photos, looks, eye, rulebook, run)
+    await _write(report, photos, request.outputs, settings)
+    print_report(report, out)
+    return report
+
+
+def show_comparison(before: Path, after: Path, target: Path | None, out: Console) -> None:
+    """Raises CannotEvaluate."""
+    comparison = compare(read_report(before), read_report(after))
+    if target is not None:
+        Outputs(json=target).check()
+        _write_json(comparison, target)
+    print_comparison(comparison, out)
+
+
+def floor_missed(report: Report, floor: float) -> str | None:
+    """The sentence for the one who set the floor; None if it holds."""
+    if report.figures.accuracy >= floor:
+        return None
+    return f"the accuracy {percent(report.figures.accuracy)} is below the floor {percent(floor)}"
+
+
+async def _looks(
+    photos: Sequence[Labelled], eye: Eye, request: Request, concurrency: int, err: Console
+) -> tuple[list[Look], int]:
+    """And how many of them the journal had."""
+    resumed = right = 0
+    try:
+        with (
+            Journal(request.outputs.journal, eye.identity, fresh=request.fresh) as journal,
+            bar(err, total=len(photos)) as advance,
+        ):
+
+            def tell(photo: Labelled, look: Look, was_known: bool) -> None:  # noqa: FBT001 - a callback
+                nonlocal resumed, right
+                resumed += was_known
+                right += look.predicted == photo.truth
+                advance(right)
+
+            looks = await look_at_all(photos, eye, journal, concurrency=concurrency, tell=tell)
+    except OSError as error:
+        raise CannotEvaluate(f"{request.outputs.journal} cannot be written: {error.strerror}") from error
+    return looks, resumed
+
+
+def _report(photos: Sequence[Labelled], looks: Sequence[Look], eye: Eye, rulebook: Rulebook, run: Run) -> Report:
+    items = tuple(item_of(photo, look) for photo, look in zip(photos, looks, strict=True))
+    names = {name: rulebook.middle(name).en for name in rulebook.middles()}
+    return Report(
+        by=eye.identity,
+        labels={photo.label: photo.truth for photo in photos},
+        figures=figures_of(items, names),
+        items=items,
+        run=run,
+    )
+
+
+async def _write(report: Report, photos: Sequence[Labelled], outputs: Outputs, settings: PipelineSettings) -> None:
+    try:
+        if outputs.json is not None:
+            _write_json(report, outputs.json)
+        if outputs.png is not None:
+            title = f"{report.by.model}: {percent(report.figures.accuracy)} of {report.figures.photos} photos"
+            draw_matrix(matrix_of(report.figures), title, outputs.png)
+        if outputs.html is not None:
+            pictures = await _thumbnails(report, photos, settings)
+            outputs.html.write_text(render_page(report, pictures), "utf-8")
+    except OSError as error:
+        raise CannotEvaluate(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _write_json(document: Report | Comparison, path: Path) -> None:
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    try:
+        path.write_bytes(orjson.dumps(document.model_dump(mode="json"), option=options))
+    except OSError as error:
+        raise CannotEvaluate(f"{path} cannot be written: {error.strerror}") from error
+
+
+async def _thumbnails(report: Report, photos: Sequence[Labelled], settings: PipelineSettings) -> dict[str, SourceImage]:
+    """Of the mistakes, made by the decode process: the files come from anywhere. A broken one has none."""
+    wanted = {item.photo for item in mistakes_of(report)}
+    decoder = ImageDecoder(settings.model_copy(update={"image_long_side": THUMBNAIL_SIDE}))
+    pictures = {}
+    try:
+        for photo in photos:
+            if photo.photo in wanted:
+                try:
+                    pictures[photo.photo] = await decoder.prepare(photo.path.read_bytes())
+                except (PipelineError, OSError):
+                    continue
+    finally:
+        await decoder.close()
+    return pictures
+
+
+def _rounded(usage: Usage) -> Usage:
+    """Without the dust of adding floats."""
+    return usage.model_copy(update={"cost_usd": round(usage.cost_usd, 8)})

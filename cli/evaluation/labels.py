@@ -1,0 +1,67 @@
+"""What a data set's labels mean: label → middle category."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from unicodedata import normalize
+
+import orjson
+
+from cli.evaluation.records import CannotEvaluate, Labelled
+from pipeline.fingerprint import local_model_of
+from pipeline.rulebook import Rulebook
+
+CARD = "model.json"
+
+
+class Labels:
+    """A middle category's Korean name, English name or id, or a class of the local model's training photos.
+
+    `extra` names further ones, and comes before these. Neither case matters nor how a file system writes Hangul.
+    """
+
+    def __init__(self, rulebook: Rulebook, classes: Mapping[str, str], extra: Mapping[str, str] | None = None) -> None:
+        """Raises CannotEvaluate if `extra` leads to what is no category."""
+        middles = [rulebook.middle(name) for name in rulebook.middles()]
+        self._known = {_key(name): middle for name, middle in classes.items()}
+        self._known |= {_key(name): each.ko for each in middles for name in (each.id, each.en, each.ko)}
+        self._shown = [f"{each.ko} ({each.id}, {each.en})" for each in middles]
+        self._shown += [f"{name} → {middle}" for name, middle in classes.items()]
+        if unknown := sorted(name for name in (extra or {}).values() if _key(name) not in self._known):
+            raise CannotEvaluate(f"--labels leads to unknown categories: {', '.join(unknown)}\n{self.help}")
+        self._known |= {_key(label): self._known[_key(name)] for label, name in (extra or {}).items()}
+
+    @property
+    def help(self) -> str:
+        """All that is known, for people."""
+        return "known are:\n" + "\n".join(f"  {line}" for line in self._shown)
+
+    def applied(self, photos: Iterable[Labelled]) -> list[Labelled]:
+        """The photos with their truth. Raises CannotEvaluate naming every unknown label."""
+        photos = list(photos)
+        unknown = Counter(each.label for each in photos if _key(each.label) not in self._known)
+        if unknown:
+            named = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
+            raise CannotEvaluate(f"unknown labels: {named}; --labels FILE says what they mean.\n{self.help}")
+        return [replace(each, truth=self._known[_key(each.label)]) for each in photos]
+
+
+def load_labels(rulebook: Rulebook, resources: Path, extra: Path | None) -> Labels:
+    """With the classes on the local model's card. `extra` is a JSON object: label → category."""
+    card = orjson.loads((local_model_of(resources) / CARD).read_bytes())
+    return Labels(rulebook, card["categories"], _read(extra) if extra else None)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CannotEvaluate(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CannotEvaluate(f'{path} is no JSON object of label → category, such as {{"bottle": "유리병"}}')
+    return found
+
+
+def _key(name: str) -> str:
+    return normalize("NFC", name).strip().casefold()
