@@ -13,6 +13,11 @@ import orjson
 import structlog
 
 _QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_UNSEEN = re.compile(
+    "[\x80-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What JSON lets stand, and a terminal or a viewer of lines acts on: C1 escapes, line breaks, bidi and zero width."""
+
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/\"'<>?#]*@", re.IGNORECASE)
 
 
@@ -50,7 +55,7 @@ def configure_logs(level: str, *, process: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *last,
-                structlog.processors.JSONRenderer(ensure_ascii=False),
+                structlog.processors.JSONRenderer(serializer=lambda event, **_: _dumped(event).decode()),
             ],
         )
     )
@@ -62,10 +67,16 @@ def configure_logs(level: str, *, process: str) -> None:
 
 
 def _dumped(event: structlog.typing.EventDict, **_: Any) -> bytes:
+    """One line of JSON, with nothing in it that is not shown as it stands, whatever the event holds."""
     try:
-        return orjson.dumps(event, default=repr)
+        line = orjson.dumps(event, default=repr)
     except TypeError:  # Half a surrogate pair, as from a header that is no UTF-8, or a number of more than 64 bits.
         return json.dumps(event, default=repr).encode()
+    return line if line.isascii() else _UNSEEN.sub(_escaped, line.decode()).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def _named(process: str) -> structlog.typing.Processor:

@@ -116,7 +116,7 @@ class Candidate(Recorded):
     """A runner-up, shown when the model abstains."""
 
     middle_category: str
-    confidence: float
+    confidence: float = Field(ge=0, le=1)
 
 
 class NamedThing(Recorded):

@@ -1,25 +1,22 @@
 // The playground: takes a photo or its link, uploads what is a file, follows the job and shows how it ended.
-// What happens changes `state`; `render` alone writes to the page. Text from the API is only ever textContent.
+// What happens changes `state`; `render` alone writes to the page. Questions in words are chat.js's.
 
-import { TEXTS } from "./texts.js";
+import { call, decoded, failureOf, newKey, upload } from "./api.js";
+import { ask as askInWords, cancelChat, renderChat } from "./chat.js";
+import { BUSY, POLL_MS, cancelled, endOf, follow, poll } from "./job.js";
+import {
+  $, focusOn, inBytes, inPercent, inSeconds, isWebLink, list, pause, rememberLocale, renderFailure, reveal, show, state,
+  text, write,
+} from "./page.js";
 
 const API = "/api/v1/scan";
 const UPLOADS = "/api/v1/images/scan";
 const STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]; // The API's `reward` is kept for older clients.
 const UPLOAD = "upload"; // The page's own stage, before the API's, of a photo that is a file.
 const TIMING_OF = { queued: "queued", fetch: "fetch", vision: "vision", rule: "rules", answer: "answer" };
-const POLL_MS = 2000;
+const TABS = ["scan", "chat"];
 const PREVIEW_MS = 400;
-const REQUEST_MS = 20_000;
-const MAX_STREAM_FAILURES = 3;
-const MAX_POLL_FAILURES = 5;
 const SHOWN_SECONDS = 0.01; // A stage that took less was there at once.
-const LINK_EXPIRED = 410;
-const MAX_LINKS = 2; // As many may expire before that is a failure.
-const LOCALE_KEY = "bunri.locale";
-
-// For files whose type the browser does not know. What it knows it says itself.
-const TYPE_OF = { heic: "image/heic", heif: "image/heif", avif: "image/avif" };
 
 // What becomes of a stage that had begun, or was still to come, when the job ends.
 const FATES = {
@@ -27,56 +24,6 @@ const FATES = {
   failed: { started: "failed", waiting: "skipped" },
   cancelled: { started: "skipped", waiting: "skipped" },
 };
-
-const BUSY = new Set(["uploading", "sending", "running"]); // Phases of a scan that goes on.
-
-// `photo` is the file to upload, and null when the link counts.
-const state = { locale: rememberedLocale(), notice: null, photo: null, scan: null };
-
-const $ = (id) => document.getElementById(id);
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const text = (key) => TEXTS[state.locale][key];
-
-// --- Talking to the API ---
-
-/** An answer that is no success; `problem` is its RFC 9457 body, or null when it has none. */
-class Refusal extends Error {
-  constructor(status, problem) {
-    super(`HTTP ${status}`);
-    this.status = status;
-    this.problem = problem;
-  }
-}
-
-/** The file did not arrive, and nobody says why. */
-class UploadFailed extends Error {}
-
-/** The JSON of a successful answer. Throws Refusal, or what fetch throws when nothing answered. */
-async function call(path, options = {}) {
-  const headers = { "Accept-Language": state.locale, ...options.headers };
-  const reply = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(REQUEST_MS) });
-  const body = await reply.json().catch(() => null);
-  const isProblem = reply.headers.get("content-type")?.startsWith("application/problem+json");
-  if (!reply.ok || body === null) throw new Refusal(reply.status, isProblem ? body : null);
-  return body;
-}
-
-/** What to show of anything that `call` throws. Texts of ours go by their key, so that they follow the language. */
-function failureOf(error) {
-  if (error instanceof UploadFailed) {
-    return { code: "page.upload_failed", key: "failure.upload_failed", retryable: true };
-  }
-  if (!(error instanceof Refusal)) return { code: "page.unreachable", key: "failure.unreachable", retryable: true };
-  if (!error.problem) return { code: "page.unreadable", key: "failure.unreadable", retryable: true };
-  const { title, detail, code, retryable, trace_id, errors } = error.problem;
-  return { title, message: detail, code, retryable, trace: trace_id, fields: errors };
-}
-
-/** The API escapes the model's words for clients that show them as HTML. This undoes it, once. */
-function decoded(escaped) {
-  const characters = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'" };
-  return escaped.replace(/&(?:amp|lt|gt|quot|#x27);/g, (entity) => characters[entity]);
-}
 
 // --- One scan, from sending to its end ---
 
@@ -92,7 +39,7 @@ async function sendFile(request, file) {
   render();
   let image_key;
   try {
-    image_key = await upload(scan, file);
+    image_key = await upload(scan, file, UPLOADS, renderScan);
   } catch (error) {
     if (scan.phase !== "uploading") return; // Cancelled.
     const retry = () => sendFile({ ...request, locale: state.locale }, file);
@@ -119,7 +66,7 @@ function begin(locale, phase, stages) {
   state.scan = scan;
   state.notice = null;
   render();
-  reveal();
+  reveal("scan");
   return scan;
 }
 
@@ -137,7 +84,7 @@ async function ask(scan, request, key) {
   }
   scan.phase = "running";
   advance(scan, { stage: "queued", status: "started", progress: 0 });
-  follow(scan);
+  follow(scan, [...STAGES.slice(0, -1), "reward"], toldOf(scan));
   watchQueue(scan);
 }
 
@@ -151,109 +98,20 @@ async function watchQueue(scan) {
   }
 }
 
-/** The key of the uploaded photo. A link that has expired before the file was sent is replaced. */
-async function upload(scan, file) {
-  for (let links = 1; ; links += 1) {
-    const link = await call(UPLOADS, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ filename: file.name, content_type: typeOf(file) }),
-    });
-    if (scan.phase !== "uploading") throw new UploadFailed();
-    try {
-      await put(scan, link, file);
-      return link.key;
-    } catch (error) {
-      if (error.status !== LINK_EXPIRED || links === MAX_LINKS) throw error;
-    }
-  }
-}
-
-/** By XMLHttpRequest, because fetch does not tell how far an upload is. */
-function put(scan, link, file) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    const arrived = (share) => {
-      scan.uploaded = share;
-      renderScan();
-    };
-    request.upload.onprogress = ({ loaded, total }) => arrived(total ? loaded / total : 1);
-    request.onload = () => (request.status >= 200 && request.status < 300 ? resolve() : reject(refusalOf(request)));
-    request.onerror = () => reject(new UploadFailed());
-    request.onabort = request.onerror;
-    request.open("PUT", link.upload_url);
-    for (const [name, value] of Object.entries(link.required_headers)) request.setRequestHeader(name, value);
-    scan.stop = () => request.abort();
-    arrived(0);
-    request.send(file);
-  });
-}
-
-function refusalOf(request) {
-  if (!request.getResponseHeader("Content-Type")?.startsWith("application/problem+json")) return new UploadFailed();
-  try {
-    return new Refusal(request.status, JSON.parse(request.responseText));
-  } catch {
-    return new UploadFailed();
-  }
-}
-
-function typeOf(file) {
-  return file.type || (TYPE_OF[file.name.split(".").pop().toLowerCase()] ?? "");
-}
-
-function follow(scan) {
-  const stream = new EventSource(scan.job.stream_url);
-  let failures = 0;
-  const leave = () => {
-    stream.close();
-    poll(scan);
-  };
-  scan.stop = () => stream.close();
-  for (const stage of [...STAGES, "reward"]) {
-    stream.addEventListener(stage, (message) => {
-      failures = 0;
-      const event = JSON.parse(message.data);
-      if (stage !== "done") advance(scan, event);
-      else if (event.outcome !== "completed" || event.result) conclude(scan, event.outcome, event.result, event.error);
-      else leave();
-    });
-  }
-  stream.onerror = () => {
-    failures += 1;
-    if (stream.readyState === EventSource.CLOSED || failures === MAX_STREAM_FAILURES) leave();
-  };
-}
-
-async function poll(scan) {
-  let failures = 0;
-  while (scan.phase === "running") {
-    try {
-      const reply = await call(scan.job.result_url);
-      failures = 0;
-      if (reply.status !== "processing") {
-        conclude(scan, reply.status, reply.pipeline_result, reply.error);
-        return;
-      }
-      advance(scan, { stage: reply.current_stage, status: "started", progress: reply.progress });
-    } catch (error) {
-      if (scan.phase !== "running") return;
-      failures += 1;
-      const isFinal = error instanceof Refusal && error.problem?.retryable === false;
-      if (isFinal || failures === MAX_POLL_FAILURES) {
-        end(scan, "refused", { failure: failureOf(error), retry: isFinal ? scan.resend : () => resume(scan) });
-        return;
-      }
-    }
-    await pause(POLL_MS);
-  }
-}
-
 /** Look again for a job that may well have gone on while we could not see it. */
 function resume(scan) {
   Object.assign(scan, { phase: "running", outcome: null, failure: null });
   render();
-  poll(scan);
+  poll(scan, toldOf(scan));
+}
+
+function toldOf(scan) {
+  return {
+    step: (_name, event) => advance(scan, event),
+    conclude: (...end) => conclude(scan, ...end),
+    lost: (error, isFinal) =>
+      end(scan, "refused", { failure: failureOf(error), retry: isFinal ? scan.resend : () => resume(scan) }),
+  };
 }
 
 /** A stage began or ended: those before it are over, and when a job is tried again those after it are not. */
@@ -272,19 +130,9 @@ function advance(scan, { stage, status, progress }) {
 }
 
 /** The job has ended, says the stream or the poll. */
-function conclude(scan, outcome, result, error) {
+function conclude(scan, said, result, error) {
   if (scan.phase !== "running") return;
-  if (outcome === "completed" && !result) {
-    end(scan, "refused", { failure: failureOf(new Refusal(200, null)), retry: scan.resend });
-    return;
-  }
-  const failure = error && {
-    key: "failure",
-    message: error.message,
-    code: error.code,
-    retryable: error.retryable,
-    trace: error.trace_id,
-  };
+  const [outcome, failure] = endOf(said, result, error);
   end(scan, outcome, { result, failure, retry: scan.resend });
   if (outcome === "completed") describe(scan);
 }
@@ -297,7 +145,7 @@ function end(scan, outcome, { result = null, failure = null, retry = null } = {}
   if (outcome === "completed") scan.progress = 100;
   Object.assign(scan, { phase: "ended", outcome, result, failure, retry });
   render();
-  focusOn({ completed: "result-title", cancelled: "cancelled-title" }[outcome] ?? "failure-title");
+  focusOn({ completed: "result-title", cancelled: "cancelled-title" }[outcome] ?? "failure-title", "scan");
 }
 
 /** Which model answered and how long it took: only the job itself knows. The result is good without it. */
@@ -311,21 +159,14 @@ async function cancel(scan) {
     end(scan, "cancelled");
     return;
   }
-  try {
-    await call(scan.job.cancel_url, { method: "POST" });
-  } catch (error) {
-    // A job that has just ended says so itself.
-    if (error instanceof Refusal && error.problem?.code === "job.finished") return;
+  const isCancelled = await cancelled(scan);
+  if (isCancelled === null) return;
+  if (!isCancelled) {
     scan.couldNotCancel = true;
     render();
     return;
   }
   if (scan.phase === "running") end(scan, "cancelled");
-}
-
-/** randomUUID exists on https and localhost only; this works anywhere. */
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // --- Showing it ---
@@ -344,16 +185,34 @@ function render() {
   for (const button of document.querySelectorAll("[data-locale]")) {
     button.setAttribute("aria-pressed", String(button.dataset.locale === state.locale));
   }
+  renderTabs();
   renderNotice();
   renderPhoto();
   renderScan();
+  renderChat();
+}
+
+/** There is one place to choose a photo, which goes along to the tab that is shown. */
+function renderTabs() {
+  for (const tab of TABS) {
+    const isShown = tab === state.tab;
+    $(`tab-${tab}`).setAttribute("aria-selected", String(isShown));
+    $(`tab-${tab}`).tabIndex = isShown ? 0 : -1;
+    show(`panel-${tab}`, isShown);
+  }
+  const slot = $(`slot-${state.tab}`);
+  if (!slot.contains($("photo-part"))) slot.append($("photo-part"));
 }
 
 function renderNotice() {
-  show("notice", state.notice !== null);
-  $("notice").dataset.code = state.notice ?? "";
-  write("notice", state.notice ? text(`notice.${state.notice}`) : "");
+  const isOfWords = state.notice === "no_words";
+  for (const [id, notice] of [["notice", isOfWords ? null : state.notice], ["chat-notice", isOfWords ? state.notice : null]]) {
+    show(id, notice !== null);
+    $(id).dataset.code = notice ?? "";
+    write(id, notice ? text(`notice.${notice}`) : "");
+  }
   $("image-url").setAttribute("aria-invalid", String(state.notice === "empty"));
+  $("message").setAttribute("aria-invalid", String(isOfWords));
 }
 
 function renderPhoto() {
@@ -381,7 +240,8 @@ function renderScan() {
   if (!scan) return;
   renderStages(scan);
   if (scan.result) renderResult(scan);
-  if (scan.failure) renderFailure(scan);
+  if (scan.failure) renderFailure("failure", scan, "failure.title");
+  show("retry", Boolean(scan.failure?.retryable && scan.retry));
 }
 
 function statusOf(scan) {
@@ -471,86 +331,10 @@ function renderRule({ cautions = [], not_this = [], source = null }, locale) {
   show("rule-part", Boolean(source) || cautions.length + not_this.length > 0);
 }
 
-function renderFailure({ locale, failure, retry }) {
-  const { key, title, message, code, trace, fields } = failure;
-  write("failure-title", title ?? text(key === "failure" ? "failure.title" : key));
-  write("failure-message", message ?? text(`${key}.message`));
-  $("failure-message").lang = message ? locale : state.locale;
-  list("failure-fields", "li", (fields ?? []).map(({ field, reason }) => `${field}: ${reason}`));
-  show("failure-fields", Boolean(fields?.length));
-  $("failure").dataset.code = code;
-  write("failure-code", code);
-  write("failure-trace", trace ?? "");
-  show("failure-trace-part", Boolean(trace));
-  show("retry", Boolean(failure.retryable && retry));
-}
-
-function write(id, value) {
-  if ($(id).textContent !== value) $(id).textContent = value; // Unchanged text is not announced again.
-}
-
-function list(id, tag, values) {
-  $(id).replaceChildren(
-    ...values.map((value) => Object.assign(document.createElement(tag), { textContent: value })),
-  );
-}
-
-function show(id, isShown) {
-  $(id).hidden = !isShown;
-}
-
-/** Rounded down: 100 % would promise too much. */
-function inPercent(share) {
-  const percent = Math.floor(share * 100 + 1e-9) / 100;
-  return new Intl.NumberFormat(state.locale, { style: "percent" }).format(percent);
-}
-
-function inSeconds(seconds) {
-  const digits = seconds < 1 ? 2 : 1;
-  return new Intl.NumberFormat(state.locale, {
-    style: "unit",
-    unit: "second",
-    unitDisplay: "narrow",
-    maximumFractionDigits: digits,
-  }).format(seconds);
-}
-
-function inBytes(size) {
-  const [unit, count] = size < 1e6 ? ["kilobyte", Math.ceil(size / 1e3)] : ["megabyte", size / 1e6];
-  return new Intl.NumberFormat(state.locale, { style: "unit", unit, maximumFractionDigits: 1 }).format(count);
-}
-
-/** Bring keyboard and screen reader to the outcome, unless someone is typing. */
-function focusOn(id) {
-  if (!document.activeElement?.matches("input, textarea")) $(id).focus({ preventScroll: true });
-  reveal();
-}
-
-/** On a phone the scan is below the form. */
-function reveal() {
-  $("scan").scrollIntoView({ block: "nearest" });
-}
-
 // --- What people do ---
 
-function rememberedLocale() {
-  let remembered = null;
-  try {
-    remembered = localStorage.getItem(LOCALE_KEY);
-  } catch {
-    // Storage may be forbidden; then the browser's language decides.
-  }
-  if (Object.hasOwn(TEXTS, remembered)) return remembered;
-  return navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en";
-}
-
 function speak(locale) {
-  state.locale = locale;
-  try {
-    localStorage.setItem(LOCALE_KEY, locale);
-  } catch {
-    // It holds until the page is left.
-  }
+  rememberLocale(locale);
   render();
 }
 
@@ -571,13 +355,49 @@ function submit() {
   send({ image_url, ...said });
 }
 
-function notify(notice) {
-  state.notice = notice;
+function submitWords() {
+  if (BUSY.has(state.chat?.phase)) return;
+  const message = $("message").value.trim();
+  const image_url = state.photo ? "" : $("image-url").value.trim();
+  if (!message && !image_url && !state.photo) {
+    notify("no_words");
+    $("message").focus();
+    return;
+  }
+  askInWords({ message, ...(image_url && { image_url }) }, state.photo?.file);
+}
+
+/** `#chat` in the address opens that tab, so that it can be linked to. */
+function openTab(tab) {
+  state.tab = TABS.includes(tab) ? tab : TABS[0];
+  state.notice = null;
+  unfold();
   render();
 }
 
-function isWebLink(link) {
-  return URL.canParse(link) && /^https?:$/.test(new URL(link).protocol);
+/** A photo that will be sent is to be seen. */
+function unfold() {
+  if (state.photo || $("image-url").value.trim()) $("attach").open = true;
+}
+
+/** As the pattern of tabs has it: the arrows go round, and what they reach is shown. */
+function moveTab(event) {
+  const at = TABS.indexOf(state.tab);
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  chooseTab(TABS.at(to % TABS.length));
+  $(`tab-${state.tab}`).focus();
+}
+
+function chooseTab(tab) {
+  history.replaceState(null, "", tab === TABS[0] ? location.pathname : `#${tab}`);
+  openTab(tab);
+}
+
+function notify(notice) {
+  state.notice = notice;
+  render();
 }
 
 function preview() {
@@ -594,6 +414,7 @@ function choose(file) {
   discard();
   state.photo = { file, url: URL.createObjectURL(file) };
   $("image-url").value = "";
+  unfold();
   notify(null);
   preview();
 }
@@ -617,16 +438,33 @@ function drop(transfer) {
   }
   discard();
   $("image-url").value = link;
+  unfold();
   notify(null);
   preview();
 }
 
 let typing = 0;
+const isForWords = (target) => target instanceof HTMLTextAreaElement;
+const FORMS = [$("form"), $("ask")];
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   preview();
   submit();
+});
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  preview();
+  submitWords();
+});
+$("message").addEventListener("input", () => {
+  if (state.notice) notify(null);
+});
+$("message").addEventListener("keydown", (event) => {
+  // While a syllable is being composed, Enter only ends it.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $("ask").requestSubmit();
 });
 $("image-url").addEventListener("input", () => {
   if ($("image-url").value.trim()) discard();
@@ -650,7 +488,7 @@ $("remove").addEventListener("click", () => {
 document.addEventListener("paste", (event) => {
   const { clipboardData, target } = event;
   // Office programs copy a text with its picture.
-  if (!clipboardData.files.length || (target === $("question") && clipboardData.getData("text/plain"))) return;
+  if (!clipboardData.files.length || (isForWords(target) && clipboardData.getData("text/plain"))) return;
   event.preventDefault();
   choose(clipboardData.files[0]);
 });
@@ -658,26 +496,37 @@ $("preview").addEventListener("load", () => show("preview", true));
 $("preview").addEventListener("error", () => show("preview", false));
 $("cancel").addEventListener("click", () => cancel(state.scan));
 $("retry").addEventListener("click", () => state.scan.retry());
+$("chat-cancel").addEventListener("click", cancelChat);
+$("chat-retry").addEventListener("click", () => state.chat.retry());
+for (const tab of TABS) $(`tab-${tab}`).addEventListener("click", () => chooseTab(tab));
+$("tabs").addEventListener("keydown", moveTab);
+window.addEventListener("hashchange", () => openTab(location.hash.slice(1)));
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.addEventListener("click", () => {
+    $("message").value = button.textContent;
+    $("message").focus();
+  });
+}
 for (const button of document.querySelectorAll("[data-locale]")) {
   button.addEventListener("click", () => speak(button.dataset.locale));
 }
 // On the whole document: a file dropped beside the form must not replace the page.
 // Text dragged into the question stays text.
-const isForQuestion = (event) => event.target === $("question") && !event.dataTransfer.types.includes("Files");
+const isForQuestion = (event) => isForWords(event.target) && !event.dataTransfer.types.includes("Files");
 document.addEventListener("dragover", (event) => {
   if (isForQuestion(event)) return;
   event.preventDefault();
-  $("form").classList.add("is-target");
+  for (const form of FORMS) form.classList.add("is-target");
 });
 document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) $("form").classList.remove("is-target");
+  if (!event.relatedTarget) for (const form of FORMS) form.classList.remove("is-target");
 });
 document.addEventListener("drop", (event) => {
-  $("form").classList.remove("is-target");
+  for (const form of FORMS) form.classList.remove("is-target");
   if (isForQuestion(event)) return;
   event.preventDefault();
   drop(event.dataTransfer);
 });
 
-render();
+openTab(location.hash.slice(1));
 preview(); // A browser may have kept the link over a reload.

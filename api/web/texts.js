@@ -3,9 +3,13 @@
 export const TEXTS = {
   ko: {
     "page.title": "분리 Bunri · 사진으로 알아보는 분리배출",
-    "page.tagline": "버릴 물건의 사진을 보내면 어떻게 분리배출하는지 알려 드려요.",
+    "page.tagline": "버릴 물건의 사진을 보내거나 말로 물어보면 어떻게 분리배출하는지 알려 드려요.",
     "page.language": "언어",
     "page.reference": "API 문서",
+
+    "tabs.label": "무엇으로 물어볼까요",
+    "tabs.scan": "사진으로 알아보기",
+    "tabs.chat": "말로 물어보기",
 
     "form.photo": "사진",
     "form.file": "사진 고르기",
@@ -22,6 +26,7 @@ export const TEXTS = {
 
     "notice.empty": "먼저 사진을 고르거나 사진 주소를 넣어 주세요.",
     "notice.no_link": "끌어다 놓으신 것에서 사진이나 링크를 찾지 못했어요. 사진 파일이나 http, https로 시작하는 주소를 놓아 주세요.",
+    "notice.no_words": "궁금한 점을 적거나 사진을 덧붙여 주세요.",
 
     "welcome.title": "이렇게 사용해요",
     "welcome.photo": "버릴 물건 하나가 잘 보이는 사진을 고르거나 사진의 주소를 넣어 주세요.",
@@ -78,6 +83,25 @@ export const TEXTS = {
     "result.time": "걸린 시간",
     "result.version": "기준 버전",
 
+    "chat.label": "질문과 답",
+    "chat.message": "무엇을 어떻게 버릴까요?",
+    "chat.message_example": "예: 깨진 유리컵은 어떻게 버려요?",
+    "chat.message_hint": "Enter로 보내고, Shift+Enter로 줄을 바꿔요.",
+    "chat.attach": "사진 덧붙이기",
+    "chat.submit": "물어보기",
+    "chat.welcome": "무엇이든 물어보세요",
+    "chat.welcome_hint": "여러 가지를 한 번에 물어봐도 돼요. 앞서 나눈 이야기는 기억하지 않으니, 질문 하나에 모두 적어 주세요.",
+    "chat.example.one": "기름 묻은 피자 상자는 어디에 버려요?",
+    "chat.example.several": "깨진 유리컵이랑 라벨 붙은 소주병은 어떻게 버려요?",
+    "chat.example.state": "다 쓴 부탄가스는 구멍을 뚫어야 하나요?",
+    "chat.reading": "질문을 살펴보고 있어요.",
+    "chat.writing": "답을 쓰고 있어요.",
+    "chat.outcome.completed": "답을 마쳤어요.",
+    "chat.outcome.failed": "답하지 못했어요.",
+    "chat.outcome.cancelled": "질문을 취소했어요.",
+    "chat.failed": "답하지 못했어요",
+    "chat.local": "이 서버의 로컬 모델이 배출 기준에서 찾아 답했어요.",
+
     "failure.title": "분석하지 못했어요",
     "failure.retry": "다시 시도하기",
     "failure.trace": "추적 번호",
@@ -94,9 +118,13 @@ export const TEXTS = {
 
   en: {
     "page.title": "Bunri · sort your waste from a photo",
-    "page.tagline": "Send a photo of something you want to throw away and learn how to sort it.",
+    "page.tagline": "Send a photo of something you want to throw away, or ask about it, and learn how to sort it.",
     "page.language": "Language",
     "page.reference": "API reference",
+
+    "tabs.label": "How to ask",
+    "tabs.scan": "Scan a photo",
+    "tabs.chat": "Ask a question",
 
     "form.photo": "Photo",
     "form.file": "Choose a photo",
@@ -113,6 +141,7 @@ export const TEXTS = {
 
     "notice.empty": "Please choose a photo or enter its link first.",
     "notice.no_link": "There was no photo or link in what you dropped. Please drop a photo, or an address that starts with http or https.",
+    "notice.no_words": "Please write your question or add a photo.",
 
     "welcome.title": "How it works",
     "welcome.photo": "Choose a photo that clearly shows one item, or enter its link.",
@@ -168,6 +197,25 @@ export const TEXTS = {
     "result.model": "Model",
     "result.time": "Time taken",
     "result.version": "Rules version",
+
+    "chat.label": "Question and answer",
+    "chat.message": "What do you want to throw away?",
+    "chat.message_example": "For example: how do I throw away a broken glass?",
+    "chat.message_hint": "Enter sends it, Shift+Enter begins a new line.",
+    "chat.attach": "Add a photo",
+    "chat.submit": "Ask",
+    "chat.welcome": "Ask about anything",
+    "chat.welcome_hint": "Several things at once are fine. Nothing is remembered from one question to the next, so put all of it in one.",
+    "chat.example.one": "Where does a greasy pizza box go?",
+    "chat.example.several": "How do I throw away a milk carton and a greasy pizza box?",
+    "chat.example.state": "Do I have to pierce an empty gas can?",
+    "chat.reading": "Reading your question.",
+    "chat.writing": "Writing the answer.",
+    "chat.outcome.completed": "The answer is finished.",
+    "chat.outcome.failed": "There is no answer.",
+    "chat.outcome.cancelled": "The question was cancelled.",
+    "chat.failed": "There is no answer",
+    "chat.local": "This server's local model answered from the disposal rules.",
 
     "failure.title": "The scan did not work",
     "failure.retry": "Try again",

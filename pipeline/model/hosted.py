@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from pipeline.clean import clean, one_line
 from pipeline.errors import ModelBadOutput
 from pipeline.model import Tell
 from pipeline.model.openai import OpenAIClient
@@ -37,16 +38,7 @@ MAX_PROSE = 8_000
 """Letters."""
 
 
-def _one_line(text: str) -> str:
-    """One line without control characters: it is shown in tables, logs and pages."""
-    return " ".join(_printable(text).split())
-
-
-def _printable(text: str, keep: str = "") -> str:
-    return "".join(char if char.isprintable() or char in keep else " " for char in text)
-
-
-Line = Annotated[str, Field(max_length=2000), AfterValidator(_one_line)]
+Line = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]
 
 
 class Seen(BaseModel):
@@ -64,7 +56,7 @@ class Seen(BaseModel):
 class Named(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(max_length=200), AfterValidator(_one_line), Field(min_length=1, max_length=60)]
+    name: Annotated[str, Field(max_length=200), AfterValidator(one_line), Field(min_length=1, max_length=60)]
     middle_category: str
     minor_category: str | None
     situation_tags: list[str]
@@ -220,7 +212,7 @@ class HostedAnswer:
 
 
 class _Prose:
-    """Cleans a text that comes in pieces: no control characters, no blanks at either end."""
+    """Cleans a text that comes in pieces, and takes the blanks off both ends."""
 
     def __init__(self) -> None:
         self._has_begun = False
@@ -228,7 +220,7 @@ class _Prose:
 
     def add(self, delta: str) -> str:
         """What may be shown now: blanks wait for what comes after them."""
-        text = self._blanks + _printable(delta, keep="\n")
+        text = self._blanks + clean(delta)
         if not self._has_begun:
             text = text.lstrip()
         shown = text.rstrip()

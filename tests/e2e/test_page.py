@@ -8,108 +8,33 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, expect
 
+from pipeline.clean import one_line
 from pipeline.settings import PipelineSettings
 from pipeline.storage import LinkExpired, LocalStore
-from pipeline.types import Answer, Classification, Locale, Observation, PipelineResult, RuleMatch, Stage
+from pipeline.types import Answer, AnswerForm, Classification, Locale, Observation, PipelineResult, RuleMatch, Stage
 from tests.support.api_server import ApiServer, first_claim, running_api
+from tests.support.browser import LINK as PHOTO
+from tests.support.browser import Visit, opened
+from tests.support.injections import INJECTIONS
 from tests.support.jobs import completed, new_job, result, started
 from workers.jobs.model import Claim, JobError, JobStatus
 from workers.jobs.settings import JobsSettings
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-PHOTO = "https://photos.example/bottle.jpg"
 SCAN = "/api/v1/scan"
 IMAGES = "/api/v1/images/scan"
 UPLOADS = "**/api/v1/images/uploads/**"
 SHOWN_STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script> & '&lt;b&gt;' &amp;amp;"
 
-expect.set_options(timeout=15_000)
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 """One event loop, so that one browser serves all tests; each has a context, an API and an empty Redis of its own."""
-
-
-@dataclass
-class Visit:
-    """A page that has been opened, and what the browser complained of meanwhile.
-
-    `broken` are paths, or links of photos, whose loading is meant to fail in this test.
-    """
-
-    page: Page
-    origin: str
-    broken: list[str] = field(default_factory=list)
-    complaints: list[tuple[str, str]] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-
-    def watch(self) -> None:
-        self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.complaints.append((self.page.url, str(error))))
-        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108 - it marks the handler
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.complaints.append((message.location["url"], message.text))
-
-    @property
-    def unexpected(self) -> list[tuple[str, str]]:
-        return [(url, words) for url, words in self.complaints if not any(part in url for part in self.broken)]
-
-    @property
-    def foreign(self) -> list[str]:
-        """What was asked of another origin, but for the photos."""
-        return [
-            request.url
-            for request in self.requests
-            if not request.url.startswith((f"{self.origin}/", "data:")) and request.resource_type != "image"
-        ]
-
-    @property
-    def asked(self) -> list[tuple[str, str]]:
-        """The requests that make a job, in their order: method and path, which for uploads ends before the key."""
-        calls = [(request.method, urlsplit(request.url).path) for request in self.requests]
-        return [(method, path.partition("/uploads/")[0]) for method, path in calls if method in {"POST", "PUT"}]
-
-    async def choose(self, photo: Path) -> None:
-        await self.page.set_input_files("#file", photo)
-        await expect(self.page.locator("#chosen-name")).to_have_text(photo.name)
-
-    async def upload(self, photo: Path) -> None:
-        await self.choose(photo)
-        await self.page.click("#submit")
-
-    async def submit(self, link: str = PHOTO) -> None:
-        await self.page.fill("#image-url", link)
-        await self.page.press("#image-url", "Enter")
-
-    async def ends(self, outcome: str) -> None:
-        await expect(self.page.locator("#scan")).to_have_attribute("data-outcome", outcome)
-
-    async def stages(self) -> list[str | None]:
-        items = await self.page.locator("#stages > li").all()
-        return [await item.get_attribute("data-status") for item in items]
-
-    async def shows(self, stage: Stage, status: str) -> None:
-        await expect(self.page.locator(f'[data-stage="{stage}"]')).to_have_attribute("data-status", status)
-
-    async def shows_upload(self, status: str) -> None:
-        await expect(self.page.locator('[data-stage="upload"]')).to_have_attribute("data-status", status)
-
-    async def texts(self, selector: str) -> list[str]:
-        return await self.page.locator(selector).all_text_contents()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -130,35 +55,15 @@ def photo(samples: Path) -> Path:
     return samples / "glass-1.jpg"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(api: ApiServer, browser: Browser, samples: Path) -> AsyncIterator[Visit]:
     """The page as a Korean browser opens it. Afterwards: no console error, and no request left the API's origin."""
     context = await browser.new_context(locale="ko-KR")
-    visit = await opened(api, context, samples)
+    visit = await opened(api.origin, context, samples)
     yield visit
     await context.close()
     assert visit.unexpected == []
     assert visit.foreign == []
-
-
-async def opened(api: ApiServer, context: BrowserContext, samples: Path) -> Visit:
-    async def photo(route: Route) -> None:
-        await route.fulfill(path=samples / "glass-1.jpg")
-
-    await context.route("https://photos.example/**", photo)
-    visit = Visit(await context.new_page(), str(api.client.base_url).rstrip("/"))
-    visit.watch()
-    await visit.page.goto(visit.origin)
-    await expect(visit.page.locator("#status")).to_be_attached()
-    return visit
 
 
 async def run_to_end(api: ApiServer, claim: Claim, outcome: PipelineResult) -> None:
@@ -332,6 +237,31 @@ async def test_hostile_words_of_a_model_stay_words(api: ApiServer, visit: Visit,
     assert await visit.page.evaluate("window.pwned") is None
 
 
+async def test_no_injection_is_more_than_words_in_a_result(api: ApiServer, visit: Visit) -> None:
+    await visit.submit()
+    texts = [one_line(each.text) for each in INJECTIONS]
+    said = spoken(HOSTILE)
+    answer = said.answer.model_copy(update={"disposal_steps": tuple(texts), "user_answer": "\n".join(texts)})
+    await run_to_end(api, await first_claim(api.services.ledger), said.model_copy(update={"answer": answer}))
+    await visit.ends("completed")
+    assert await visit.texts("#steps > li") == texts
+    assert await visit.texts("#answer") == ["\n".join(texts)]
+    assert await visit.page.locator(":is(#answer, #steps > li) > *").count() == 0
+    assert await visit.page.evaluate("window.pwned") is None
+
+
+async def test_a_chat_that_the_local_model_answered_in_place_of_another_says_so(api: ApiServer, visit: Visit) -> None:
+    await visit.page.click("#tab-chat")
+    await visit.page.fill("#message", "유리병")
+    await visit.page.press("#message", "Enter")
+    claim = await first_claim(api.services.ledger)
+    assert (claim.input.user_input, claim.input.has_photo, claim.input.form) == ("유리병", False, AnswerForm.PROSE)
+    await run_to_end(api, claim, spoken("비워요", degraded=True))
+    await expect(visit.page.locator("#chat-degraded-note")).to_be_visible()
+    await expect(visit.page.locator("#chat-local-note")).to_be_hidden()
+    await expect(visit.page.locator("#chat-things .value")).to_have_text("87%")
+
+
 async def test_the_rule_behind_an_answer_opens_by_keyboard_and_names_its_source(api: ApiServer, visit: Visit) -> None:
     source = {"title": "지침", "url": "https://rules.example/"}
     document = {"title": "유리병", "cautions": [HOSTILE, "조심"], "not_this": ["거울"], "source": source}
@@ -391,7 +321,7 @@ async def test_the_language_switch_reaches_a_result_that_is_shown(api: ApiServer
 
 
 async def test_a_browser_in_another_language_gets_english(api: ApiServer, browser: Browser, samples: Path) -> None:
-    visit = await opened(api, await browser.new_context(locale="fr-FR"), samples)
+    visit = await opened(api.origin, await browser.new_context(locale="fr-FR"), samples)
     await expect(visit.page.locator("html")).to_have_attribute("lang", "en")
     await visit.submit()
     claim = await first_claim(api.services.ledger)
@@ -418,7 +348,7 @@ async def test_nothing_scrolls_sideways_on_a_phone(
     api: ApiServer, browser: Browser, samples: Path, locale: str
 ) -> None:
     context = await browser.new_context(locale=locale, viewport={"width": 360, "height": 740})
-    visit = await opened(api, context, samples)
+    visit = await opened(api.origin, context, samples)
     width = "document.documentElement.scrollWidth"
     assert await visit.page.evaluate(width) == 360
     await visit.submit(f"{PHOTO}?{'x' * 500}")
@@ -435,7 +365,7 @@ async def test_nothing_scrolls_sideways_on_a_phone(
 
 async def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit: Visit) -> None:
     nameless = await visit.page.evaluate(
-        """() => [...document.querySelectorAll("input, textarea, button, progress, meter, [role=group]")]
+        """() => [...document.querySelectorAll("input, textarea, button, progress, meter, [role=group], #tabs")]
             .filter((control) => ![...(control.labels ?? [])].some((label) => label.textContent.trim())
                 && !control.getAttribute("aria-label") && !control.getAttribute("aria-labelledby")
                 && !control.textContent.trim())
@@ -443,10 +373,10 @@ async def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit: Vi
     )
     assert nameless == []
     reached = []
-    for _ in range(6):
+    for _ in range(7):
         await visit.page.keyboard.press("Tab")
         reached.append(await visit.page.evaluate("document.activeElement.dataset.locale ?? document.activeElement.id"))
-    assert reached == ["ko", "en", "file", "image-url", "question", "submit"]
+    assert reached == ["ko", "en", "tab-scan", "file", "image-url", "question", "submit"]
 
 
 async def test_the_outcome_takes_the_focus_from_the_button(api: ApiServer, visit: Visit) -> None:
@@ -762,7 +692,7 @@ async def test_a_phone_offers_its_camera(
     api: ApiServer, browser: Browser, samples: Path, photo: Path, uploads: Path
 ) -> None:
     context = await browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740})
-    visit = await opened(api, context, samples)
+    visit = await opened(api.origin, context, samples)
     await expect(visit.page.locator('label[for="camera"]')).to_be_visible()
     await expect(visit.page.locator("#camera")).to_have_attribute("capture", "environment")
     await expect(visit.page.locator("#camera")).to_have_attribute("accept", "image/*")
@@ -985,7 +915,7 @@ async def test_an_upload_does_not_scroll_sideways_on_a_phone(
     context = await browser.new_context(
         locale=locale, has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}
     )
-    visit = await opened(api, context, samples)
+    visit = await opened(api.origin, context, samples)
     long = tmp_path / f"{'x' * 200}.jpg"
     long.write_bytes((samples / "glass-1.jpg").read_bytes())
     width = "document.documentElement.scrollWidth"

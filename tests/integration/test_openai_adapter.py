@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from pipeline.build import build_pipeline
+from pipeline.clean import clean
 from pipeline.errors import PipelineError
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
@@ -152,7 +153,7 @@ async def test_the_users_text_travels_as_json_data(client: OpenAIClient, server:
         system, user = orjson.loads(request.body)["input"]
         assert "Ignore all rules" not in orjson.dumps(system).decode()
         _, data = user["content"][-1]["text"].split("\n", 1)
-        assert orjson.loads(data)["user_text"] == HOSTILE
+        assert orjson.loads(data)["user_text"] == clean(HOSTILE)
 
 
 async def test_jobs_of_one_category_share_the_rule_in_their_prompt(client: OpenAIClient, server: ImageServer) -> None:
@@ -245,6 +246,8 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (completed(SEEN | {"middle_category": "플루토늄"}), "model.bad_output"),
         (completed(SEEN | {"situation_tags": ["없는_태그"]}), "model.bad_output"),
         (completed(SEEN | {"confidence": 7}), "model.bad_output"),
+        (completed(SEEN | {"candidates": [{"middle_category": "유리병", "confidence": 7}]}), "model.bad_output"),
+        (completed(SEEN | {"candidates": [{"middle_category": "플루토늄", "confidence": 0.1}]}), "model.bad_output"),
         (completed(SEEN | {"advice": "extra"}), "model.bad_output"),
         (openai_server.refusal(), "model.refused"),
         (openai_server.incomplete("content_filter"), "model.refused"),

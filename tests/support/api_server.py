@@ -27,6 +27,10 @@ class ApiServer:
     client: httpx.AsyncClient
 
     @property
+    def origin(self) -> str:
+        return str(self.client.base_url).rstrip("/")
+
+    @property
     def services(self) -> Services:
         services: Services = self.app.state.services
         return services

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.clean import clean
 from pipeline.texts import Texts
 from pipeline.types import Classification, Locale, NamedThing, PipelineResult, RuleMatch, Stage, StageStatus, Usage
 from workers.jobs.drafts import Told
@@ -40,7 +41,9 @@ class ErrorView(View):
 
 
 class MetaView(View):
-    """`pipeline_version` is of the pipeline that looked at the photo: a job may be tried again under another one."""
+    """`user_input` is without what nobody sees, such as control characters. `pipeline_version` is of the pipeline that
+    looked at the photo: a job may be tried again under another one.
+    """
 
     user_input: str
     pipeline_version: str | None
@@ -101,7 +104,8 @@ class PipelineResultView(View):
                 classification=seen.classification,
                 situation_tags=seen.situation_tags,
                 confidence=seen.confidence,
-                meta=MetaView(user_input=escape(user_input), pipeline_version=seen.pipeline_version),
+                # A line separator would end an event for clients that split lines as Python does.
+                meta=MetaView(user_input=escape(clean(user_input)), pipeline_version=seen.pipeline_version),
             ),
             disposal_rules=_rules(rule),
             final_answer=FinalAnswerView(
