@@ -11,6 +11,7 @@ from api.jobs import end_of, fingerprint_of, photo_of, require_model, submitted,
 from api.problems import REFUSALS, as_problem, invalid
 from api.responses import json_response
 from api.schemas import API, ChatRequest, ChatView, SubmittedView, job_path
+from pipeline.clean import clean
 from pipeline.types import AnswerForm, JobInput
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.model import Job, JobKind, NewJob
@@ -93,7 +94,7 @@ def _input(body: ChatRequest, services: Services) -> JobInput:
     """Raises Problem."""
     if body.image_url and body.image_key:
         raise invalid("body.image_url", "Give at most one of image_url and image_key")
-    message = (body.message or "").strip()
+    message = clean(body.message or "").strip()  # What nobody sees is no question.
     if not message and not body.image_url and not body.image_key:
         raise invalid("body.message", "Give a message, a photo or both")
     url, key = photo_of(body.image_url, body.image_key, services)

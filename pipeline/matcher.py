@@ -210,6 +210,8 @@ def _of_which(said: Said, mentions: Mentions, text: str) -> Mention:
         return qualified[0]
 
     def distance(mention: Mention) -> int:
+        if mention.start < said.end and said.start < mention.end:  # "broken glass" is a name that says its state.
+            return 0
         return said.start - mention.end if mention.end <= said.start else 2 * abs(mention.start - said.end) + 1
 
     return min(mentions, key=distance)

@@ -200,6 +200,7 @@ async def test_a_chat_is_no_scan(api: ApiServer, model: ImageServer) -> None:
     [
         {"message": ""},
         {"message": "   "},
+        {"message": "\u200b\u202e"},
         {"message": None},
         {"message": "가" * 2001},
         {"message": "x", "temperature": 3},

@@ -132,6 +132,13 @@ def test_things_are_named_in_the_language_of_the_answer() -> None:
     assert things("우산", Locale.EN)[0].name == "umbrella"
 
 
+def test_a_state_that_is_part_of_a_name_is_of_no_other_thing() -> None:
+    reading = matcher.read("a broken glass and a soju bottle", Locale.EN)
+    assert isinstance(reading, ThingsNamed)
+    assert [thing.situation_tags for thing in reading.things] == [("깨짐",), ()]
+    assert reading.things[1].classification.middle_category == "유리병"
+
+
 async def test_the_adapter_reads_as_the_matcher_does() -> None:
     reader = LocalText(matcher)
     assert reader.name == "local/words"
