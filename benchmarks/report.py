@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 
 Row = Mapping[str, object]
@@ -24,7 +25,8 @@ class Report:
         for note in notes:
             print(note)
         whole = {"benchmark": self._name, "cores": os.cpu_count(), "load": [round(load, 1) for load in loads]}
-        print(json.dumps(whole | {"rows": [_rounded(row) for row in rows]} | _rounded(more)), flush=True)
+        found = whole | {"rows": [_rounded(row) for row in rows]} | _rounded(more)
+        print(json.dumps(found, ensure_ascii=False), flush=True)
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -37,6 +39,22 @@ def print_table(rows: Sequence[Row]) -> None:
 
 def ratio(measured: float, reference: float) -> float | None:
     return measured / reference if reference else None
+
+
+def compared(ours: Row, reference: Row, names: Row) -> Row:
+    """Ours ÷ reference, in each column of figures; `names` are what the others say."""
+    return {name: names.get(name, _divided(value, reference[name])) for name, value in ours.items()}
+
+
+def _divided(ours: object, reference: object) -> float | None:
+    if isinstance(ours, float) and isinstance(reference, float):
+        return ratio(ours, reference)
+    return None
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Never beyond the largest."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
 
 
 def _cell(value: object) -> str:
