@@ -58,6 +58,8 @@ class Side:
     first_event: int
     write: Write
     redis: RedisServer
+    own_redis_clients: int
+    """Those of this benchmark."""
 
     @property
     def pid(self) -> int:
@@ -81,7 +83,7 @@ async def idle_clients(side: Side, options: Options) -> dict[str, float]:
     memory, cpu = memory_of([side.pid]), cpu_of([side.pid])
     async with listening(side.server.port, side.paths) as (clients, seconds):
         connecting = cpu_of([side.pid]) - cpu
-        at_redis = await redis_clients(side.redis)
+        at_redis = await redis_clients(side.redis) - side.own_redis_clients
         redis_cpu, cpu = cpu_of([side.redis.process.pid]), cpu_of([side.pid])
         await asyncio.sleep(options.idle)
         idle = cpu_of([side.pid]) - cpu
@@ -141,7 +143,7 @@ def settings_of(redis: RedisServer) -> JobsSettings:
 
 @asynccontextmanager
 async def bunri(options: Options) -> AsyncIterator[Side]:
-    async with redis_server() as redis, api_server(redis.url) as server:
+    async with redis_server() as redis:
         ledger = Ledger.connect(settings_of(redis))
         jobs = [new_job(deadline=DEADLINE) for _ in range(options.clients + 1)]
         for start in range(0, len(jobs), CREATED_TOGETHER):
@@ -155,7 +157,9 @@ async def bunri(options: Options) -> AsyncIterator[Side]:
             await ledger.record(claim, stage_started(Stage.FETCH), write=number)
 
         paths = [f"/api/v1/scan/{job_id}/events" for job_id in others]
-        yield Side(server, paths, f"/api/v1/scan/{followed}/events", first, write, redis)
+        own = await redis_clients(redis)
+        async with api_server(redis.url) as server:
+            yield Side(server, paths, f"/api/v1/scan/{followed}/events", first, write, redis, own)
         await ledger.close()
 
 
@@ -168,7 +172,7 @@ async def bare(options: Options) -> AsyncIterator[Side]:
             async with http.post(f"{server.url}/tell", data=event) as response:
                 await response.read()
 
-        yield Side(server, ["/follow"] * options.clients, "/follow", 1, write, redis)
+        yield Side(server, ["/follow"] * options.clients, "/follow", 1, write, redis, 0)
 
 
 async def measure(options: Options) -> list[Row]:
