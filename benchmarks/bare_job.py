@@ -29,8 +29,6 @@ from pipeline.types import Locale, SourceImage
 MEASURE = 1024
 """The long side that a photo is made smaller to, as Bunri does by default."""
 
-WARM_UP = 20
-
 HEAD = (
     b'{"model":"bare","text":{"format":{"name":"vision"}},"input":[{"role":"user","content":'
     b'[{"type":"input_image","image_url":"data:image/jpeg;base64,'
@@ -105,7 +103,7 @@ async def run(options: argparse.Namespace) -> None:
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         url = f"{options.model}/v1/responses"
         job = local_job(http, options.photo) if options.local else hosted_job(http, options.photo, url)
-        await repeat(job, WARM_UP, WARM_UP)
+        await repeat(job, options.warm_up, options.warm_up)
         print("warm", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         began, cpu = time.monotonic(), time.process_time()
@@ -120,6 +118,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=100)
+    parser.add_argument("--warm-up", type=int, default=20, help="jobs")
     parser.add_argument("--local", action="store_true")
     uvloop.run(run(parser.parse_args()))
 
