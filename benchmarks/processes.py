@@ -68,6 +68,12 @@ def cpu_of(pids: Iterable[int]) -> float:
     )
 
 
+def thread_cpu_of(pids: Iterable[int]) -> float:
+    """As `cpu_of`, to the nanosecond instead of a hundredth, but of threads only that still live."""
+    threads = (thread for pid in pids for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
 def cpu_by_role(roles: Mapping[str, Iterable[int]]) -> dict[str, float]:
     return {role: cpu_of(pids) for role, pids in roles.items()}
 
