@@ -16,13 +16,15 @@ Process = asyncio.subprocess.Process
 
 
 @asynccontextmanager
-async def started(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
-    """`python -m module …`, whose output is ours to read and whose input ours to write; killed in the end."""
+async def started(
+    module: str, *arguments: str, env: Mapping[str, str] | None = None, heard: bool = True
+) -> AsyncIterator[Process]:
+    """`python -m module …`, killed in the end. What it says on stdout is ours to read, if it is `heard`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         env={**os.environ, **(env or {})},
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
         limit=LONGEST_LINE,
     )
     try:

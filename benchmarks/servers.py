@@ -43,7 +43,7 @@ async def api_server(redis_url: str, **env: str) -> AsyncIterator[Server]:
     """`python -m api`, ready. Takes any number of jobs and logs warnings only, unless told otherwise."""
     port = free_port()
     common = {"REDIS_URL": redis_url, "API_PORT": str(port), "API_MAX_QUEUED": "1000000", "LOG_LEVEL": "WARNING"}
-    async with started("api", env=common | env) as process:
+    async with started("api", env=common | env, heard=False) as process:
         await _ready(port)
         yield Server("bunri", port, process)
 
@@ -52,7 +52,7 @@ async def api_server(redis_url: str, **env: str) -> AsyncIterator[Server]:
 async def bare_server(redis_url: str) -> AsyncIterator[Server]:
     """`benchmarks.bare_api`, ready."""
     port = free_port()
-    async with started("benchmarks.bare_api", str(port), redis_url) as process:
+    async with started("benchmarks.bare_api", str(port), redis_url, heard=False) as process:
         await _ready(port)
         yield Server("bare", port, process)
 
