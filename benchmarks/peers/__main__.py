@@ -32,6 +32,7 @@ REFERENCE = "taskiq"
 @dataclass(frozen=True)
 class Options:
     in_flight: int
+    concurrency: int
     latency: float
     warm_up: float
     seconds: float
@@ -66,7 +67,7 @@ async def measure_one(system: str, model: tuple[str, int], prompt: Path, options
         env |= {"LOG_LEVEL": "WARNING", "WORKERS_DRAIN": "1"}
         crowd = (f"--users={options.in_flight}", f"--warm-up={options.warm_up}", f"--seconds={options.seconds}")
         async with (
-            worker(system, options.in_flight, env) as process,
+            worker(system, options.concurrency, env) as process,
             started("benchmarks.peers.driver", system, *crowd, env=env) as driver,
         ):
 
@@ -111,7 +112,8 @@ async def measure(options: argparse.Namespace) -> list[Row]:
         prompt.write_text(render_question_prompt(knowledge.texts, knowledge.rulebook))
         async with model_server(prompt, "--question", *latency, "--answer", *latency) as model:
             for in_flight in options.in_flight:
-                one = Options(in_flight, options.latency, options.warm_up, options.seconds)
+                room = round(in_flight * options.room)
+                one = Options(in_flight, room, options.latency, options.warm_up, options.seconds)
                 rows = [await measure_one(system, model, prompt, one) for system in options.systems]
                 found += with_ratios(rows)
     return found
@@ -121,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__.partition("\n")[0])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--in-flight", type=int, nargs="+", default=(500, 1000))
+    parser.add_argument("--room", type=float, default=1.0, help="jobs that a worker takes at once ÷ those in flight")
     parser.add_argument("--latency", type=float, default=2.0, help="seconds that the model call takes")
     parser.add_argument("--warm-up", type=float, default=8.0)
     parser.add_argument("--seconds", type=float, default=20.0)
