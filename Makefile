@@ -117,7 +117,7 @@ bench-peers: $(SYNCED) ## Measure one model call per job on Bunri, taskiq and Ce
 	@$(PEERS) python -m benchmarks.peers $(ARGS)
 
 # Beside .venv, never in it; without compiling, which would take a minute for what is there already.
-PEERS := UV_COMPILE_BYTECODE= $(UV) run --quiet --no-sync --with taskiq==0.13.0 --with taskiq-redis==1.2.4
+PEERS := UV_COMPILE_BYTECODE=0 $(UV) run --quiet --no-sync --with taskiq==0.13.0 --with taskiq-redis==1.2.4
 
 # One that misses its own aim does not keep back the others. Without storm (two minutes) and tokens (75 MB to fetch).
 bench: $(SYNCED) ## All benchmarks, one after the other, with short settings: about ten minutes
