@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: demo up test check unit contract integration e2e eval docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions bench-tokens bench-chat bench-load bench-scaling clean setup
+.PHONY: demo up test check unit contract integration e2e eval docs fuzz chaos chaos-short bench-guarantees bench-intake bench-overhead bench-storm bench-questions bench-tokens bench-chat bench-scaling clean setup
 
 setup: $(SYNCED) ## Install everything into .venv
 
@@ -91,11 +91,54 @@ bench-tokens: $(SYNCED) ## Count the input tokens of a scan as they are billed (
 bench-chat: $(SYNCED) ## Measure how much later than the model's first token a client has it
 	@$(BIN)/python -m benchmarks.chat
 
-bench-load: $(SYNCED) ## The headline: up to 2 000 users who scan again and again, nine minutes
-	@$(BIN)/python -m benchmarks.load
-
 bench-scaling: $(SYNCED) ## Does throughput grow with processes, and what does one Redis carry
-	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+.PHONY: bench bench-load bench-floor bench-job bench-submit bench-sse bench-startup bench-memory bench-peers
+
+# ARGS are the benchmark's own: `make bench-job ARGS="--cases '1 MP' --seconds 10"`, and `ARGS=--help` lists them.
+bench-load: $(SYNCED) ## The headline: N users who scan again and again
+	@$(BIN)/python -m benchmarks.load $(ARGS)
+
+bench-floor: $(SYNCED) ## Measure each step of a job beside its cheapest possible version
+	@$(BIN)/python -m benchmarks.floor $(ARGS)
+
+bench-job: $(SYNCED) ## Measure the CPU of a whole job, by process
+	@$(BIN)/python -m benchmarks.job $(ARGS)
+
+bench-submit: $(SYNCED) ## Measure POST /api/v1/scan beside a bare route with one LPUSH
+	@$(BIN)/python -m benchmarks.submit $(ARGS)
+
+bench-sse: $(SYNCED) ## Measure 5 000 followers and a fan-out beside a bare streaming response
+	@$(BIN)/python -m benchmarks.sse $(ARGS)
+
+bench-startup: $(SYNCED) ## Measure how long API, worker and `bunri --help` take to start
+	@$(BIN)/python -m benchmarks.startup $(ARGS)
+
+bench-memory: $(SYNCED) ## Measure the memory of a job in flight and of its follower
+	@$(BIN)/python -m benchmarks.memory $(ARGS)
+
+bench-peers: $(SYNCED) ## Measure one model call per job on Bunri, taskiq and Celery's threads (fetches taskiq)
+	@$(PEERS) python -m benchmarks.peers $(ARGS)
+
+# Beside .venv, never in it; without compiling, which would take a minute for what is there already.
+PEERS := UV_COMPILE_BYTECODE=0 $(UV) run --quiet --no-sync --with taskiq==0.13.0 --with taskiq-redis==1.2.4
+
+# One that misses its own aim does not keep back the others. Without storm (two minutes) and tokens (75 MB to fetch).
+bench: $(SYNCED) ## All benchmarks, one after the other, with short settings: about ten minutes
+	-@$(BIN)/python -m benchmarks.intake
+	-@$(BIN)/python -m benchmarks.startup --rounds 3
+	-@$(BIN)/python -m benchmarks.floor --rounds 1 --seconds 10 --idle 5
+	-@$(BIN)/python -m benchmarks.job --seconds 10 --idle 5 --bare-jobs 100
+	-@$(BIN)/python -m benchmarks.guarantees --jobs 100 --rounds 1
+	-@$(BIN)/python -m benchmarks.submit --rounds 2 --seconds 4
+	-@$(BIN)/python -m benchmarks.sse --clients 1000 --idle 16 --followers 500 --events 8
+	-@$(BIN)/python -m benchmarks.memory --jobs 100 250 --latency 30
+	-@$(PEERS) python -m benchmarks.peers --in-flight 200 --seconds 8
+	-@$(BIN)/python -m benchmarks.load --users 100 --warm-up 12 --seconds 20
+	-@$(BIN)/python -m benchmarks.overhead
+	-@$(BIN)/python -m benchmarks.chat
+	-@$(BIN)/python -m benchmarks.questions
 
 clean: ## Remove what the targets installed and wrote
 	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,8 +10,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +21,7 @@ from urllib.request import urlopen
 
 from PIL import Image
 
-from benchmarks.processes import cpu_of, family, memory_of
+from benchmarks.processes import between, cpu_by_role, family, is_decoder, line_of, memory_of, started
 from cli.stack import Stack, StackOptions, running_stack
 
 SIZES = {"1": (1152, 864), "12": (4032, 3024)}
@@ -33,7 +31,7 @@ USERS = (100, 250, 500, 1000, 2000)
 FEW_PER_WORKER = 100
 """Jobs at once that a worker process is given room for at least."""
 
-OURS = ("api", "worker", "redis")
+OURS = ("api", "worker", "decode", "redis")
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,8 @@ def photo_file(folder: Path, size: str) -> Path:
 @asynccontextmanager
 async def model_server(photo: Path, *more: str) -> AsyncIterator[tuple[str, int]]:
     """Its URL and pid."""
-    command = [sys.executable, "-m", "benchmarks.model_server", str(photo), *more]
-    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
+    async with started("benchmarks.model_server", str(photo), *more) as process:
         yield (await line_of(process)).decode().strip(), process.pid
-    finally:
-        process.kill()
-        await process.wait()
 
 
 def pids_of(stack: Stack) -> dict[str, list[int]]:
@@ -82,56 +75,71 @@ def pids_of(stack: Stack) -> dict[str, list[int]]:
     for process in stack.processes:
         name = process.command.name.partition("-")[0]
         if process.pid is not None:
-            found.setdefault(name, []).extend(family(process.pid))
+            for pid in family(process.pid):
+                found.setdefault("decode" if is_decoder(pid) else name, []).append(pid)
     return found
 
 
-async def measure(stack: Stack, model: tuple[str, int], users: int, options: argparse.Namespace, *more: str) -> Row:
-    """`more` are the URLs of further API processes."""
+@dataclass(frozen=True)
+class Window:
+    """What became of the jobs that ended within it, and what they cost: seconds of CPU by role, bytes in memory.
+
+    `added` and `waited` are seconds of those that completed.
+    """
+
+    added: list[float]
+    waited: list[float]
+    failed: dict[str, int]
+    cpu: dict[str, float]
+    memory: int
+    calls: int
+
+    @property
+    def done(self) -> int:
+        return len(self.added)
+
+
+async def watch(stack: Stack, model: tuple[str, int], *arguments: str, apis: tuple[str, ...] = ()) -> Window:
+    """Let users at the stack; `arguments` are those of `benchmarks.users`, `apis` the URLs of further API processes."""
     model_url, model_pid = model
-    apis = ",".join((stack.api_url, *more))
-    command = [sys.executable, "-m", "benchmarks.users", apis, f"{model_url}/photo.jpg", f"--users={users}"]
-    command += [f"--warm-up={options.warm_up}", f"--seconds={options.seconds}"]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=2**26)
-    roles = {"users": [process.pid], "model": [model_pid]}
-
-    def cpu() -> dict[str, float]:
-        return {role: cpu_of(pids) for role, pids in (roles | pids_of(stack)).items()}
-
-    await line_of(process)
-    before, calls_before = cpu(), await calls(model_url)
-    await line_of(process)
-    after, calls_after = cpu(), await calls(model_url)
-    memory = memory_of(pid for role, pids in pids_of(stack).items() for pid in pids if role in OURS)
-    found = json.loads(await line_of(process))
-    await process.wait()
-    spent = {role: after[role] - before[role] for role in after}
-    return row_of(users, found, spent, memory, calls_after - calls_before, options)
+    urls = ",".join((stack.api_url, *apis))
+    async with started("benchmarks.users", urls, f"{model_url}/photo.jpg", *arguments) as process:
+        others = {"users": [process.pid], "model": [model_pid]}
+        await line_of(process)
+        before, calls_before = cpu_by_role(others | pids_of(stack)), await calls(model_url)
+        await line_of(process)
+        after, calls_after = cpu_by_role(others | pids_of(stack)), await calls(model_url)
+        memory = memory_of(pid for role, pids in pids_of(stack).items() for pid in pids if role in OURS)
+        found = json.loads(await line_of(process))
+    return Window(**found, cpu=between(before, after), memory=memory, calls=calls_after - calls_before)
 
 
-async def line_of(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None  # noqa: S101 - asked for
-    return await process.stdout.readline()
+async def measure(stack: Stack, model: tuple[str, int], users: int, options: argparse.Namespace, *apis: str) -> Row:
+    arguments = (f"--users={users}", f"--warm-up={options.warm_up}", f"--seconds={options.seconds}")
+    return row_of(users, await watch(stack, model, *arguments, apis=apis), options)
 
 
 async def calls(model_url: str) -> int:
-    def ask() -> int:
+    """That the model has been asked so far."""
+    return sum((await counts(model_url)).values())
+
+
+async def counts(model_url: str) -> dict[str, int]:
+    """Calls so far, by purpose."""
+
+    def ask() -> dict[str, int]:
         with urlopen(f"{model_url}/stats") as answer:  # noqa: S310 - our own server
-            return sum(json.load(answer).values())
+            found: dict[str, int] = json.load(answer)
+            return found
 
     return await asyncio.to_thread(ask)
 
 
-def row_of(
-    users: int, found: dict[str, object], cpu: dict[str, float], memory: int, calls: int, options: argparse.Namespace
-) -> Row:
-    added: list[float] = found["added"]  # type: ignore[assignment]  # JSON of `users.Found`
-    waited: list[float] = found["waited"]  # type: ignore[assignment]
-    failed: dict[str, int] = found["failed"]  # type: ignore[assignment]
-    done, lost = len(added), sum(failed.values())
-    model_time = (sum(waited) - sum(added)) / done
-    percentiles = statistics.quantiles(added, n=100)
-    per_job = {role: round(seconds * 1000 / done, 2) for role, seconds in cpu.items() if role != "flower"}
+def row_of(users: int, window: Window, options: argparse.Namespace) -> Row:
+    done, lost = window.done, sum(window.failed.values())
+    model_time = (sum(window.waited) - sum(window.added)) / done
+    percentiles = statistics.quantiles(window.added, n=100)
+    per_job = {role: round(seconds * 1000 / done, 2) for role, seconds in window.cpu.items() if role != "flower"}
     return Row(
         users=users,
         success=round(100 * done / (done + lost), 3),
@@ -142,10 +150,23 @@ def row_of(
         added_p99=round(percentiles[98] * 1000, 1),
         cpu=per_job,
         cpu_ours=round(sum(per_job[role] for role in OURS), 2),
-        memory=round(memory / 1e6),
-        calls_per_job=round(calls / done, 3),
-        failed=failed,
+        memory=round(window.memory / 1e6),
+        calls_per_job=round(window.calls / done, 3),
+        failed=window.failed,
     )
+
+
+def stack_options(folder: Path, *, workers: int, concurrency: int, **env: str) -> StackOptions:
+    """A stack of its own that may fetch from this machine and keeps no results for other jobs."""
+    common = {"FETCH_ALLOW": "127.0.0.1", "RESULT_CACHE_TTL": "0", "LOG_LEVEL": "WARNING"}
+    return StackOptions(
+        folder, workers=workers, concurrency=concurrency, with_flower=False, env=common | env, is_private=True
+    )
+
+
+def hosted(model_url: str) -> dict[str, str]:
+    """Environment of a stack whose model is this one."""
+    return {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"{model_url}/v1"}
 
 
 async def measure_all(options: argparse.Namespace) -> AsyncIterator[Row]:
@@ -154,22 +175,9 @@ async def measure_all(options: argparse.Namespace) -> AsyncIterator[Row]:
         async with model_server(photo_file(Path(folder), options.megapixels), *times) as model:
             for users in options.users:
                 concurrency = max(ceil(users / options.workers * 1.25), FEW_PER_WORKER)
-                env = {
-                    "FETCH_ALLOW": "127.0.0.1",
-                    "RESULT_CACHE_TTL": "0",
-                    "OPENAI_API_KEY": "sk-bench",
-                    "OPENAI_BASE_URL": f"{model[0]}/v1",
-                    "LOG_LEVEL": "WARNING",
-                }
-                stack_options = StackOptions(
-                    Path(folder) / str(users),
-                    workers=options.workers,
-                    concurrency=concurrency,
-                    with_flower=False,
-                    env=env,
-                    is_private=True,
-                )
-                async with running_stack(stack_options) as stack:
+                at = Path(folder) / str(users)
+                whole = stack_options(at, workers=options.workers, concurrency=concurrency, **hosted(model[0]))
+                async with running_stack(whole) as stack:
                     yield await measure(stack, model, users, options)
 
 

@@ -159,7 +159,7 @@ class Ledger:
     async def is_gone(self, job_id: str) -> bool:
         """Whether there is no such job any more: its time is over, or Redis has lost its data."""
         with translated():
-            return not await self.client.exists(_job_key(job_id))
+            return not await self.scripts.run(("EXISTS", _job_key(job_id)))
 
     async def events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """The job's events numbered above `after`, in order."""
