@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+Name = TypeVar("Name", str, int)
 
 
 def read_yaml(path: Path, model: type[Model], mistakes: list[str]) -> Model | None:
@@ -23,7 +24,7 @@ def read_yaml(path: Path, model: type[Model], mistakes: list[str]) -> Model | No
     return None
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def repeated(names: Iterable[Name]) -> list[Name]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 

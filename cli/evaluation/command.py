@@ -19,7 +19,7 @@ from cli.evaluation.matrix import matrix_of
 from cli.evaluation.metrics import figures_of, item_of, latency_of
 from cli.evaluation.page import mistakes_of, render_page
 from cli.evaluation.printed import bar, percent, print_comparison, print_report
-from cli.evaluation.records import CannotEvaluate, Labelled, Look, Report, Run
+from cli.evaluation.records import CannotEvaluate, Labelled, Look, Report, Run, Verdict
 from pipeline.decode import ImageDecoder
 from pipeline.errors import PipelineError
 from pipeline.rulebook import Rulebook
@@ -124,7 +124,7 @@ async def _looks(
             def tell(photo: Labelled, look: Look, was_known: bool) -> None:  # noqa: FBT001 - a callback
                 nonlocal resumed, right
                 resumed += was_known
-                right += look.predicted == photo.truth
+                right += item_of(photo, look).verdict is Verdict.RIGHT
                 advance(right)
 
             looks = await look_at_all(photos, eye, journal, concurrency=concurrency, tell=tell)

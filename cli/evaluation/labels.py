@@ -1,7 +1,7 @@
 """What a data set's labels mean: label → middle category."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -18,11 +18,21 @@ CARD = "model.json"
 class Labels:
     """A middle category's Korean name, English name or id, or a class of the local model's training photos.
 
+    Such a class can leave open which of two categories a photo is of; then both are right.
     `extra` names further ones, and comes before these. Neither case matters nor how a file system writes Hangul.
     """
 
-    def __init__(self, rulebook: Rulebook, classes: Mapping[str, str], extra: Mapping[str, str] | None = None) -> None:
-        """Raises CannotEvaluate if `extra` leads to what is no category."""
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        classes: Mapping[str, str],
+        extra: Mapping[str, str] | None = None,
+        also: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """`also`: class → categories that are right as well. Raises CannotEvaluate if `extra` leads to no category."""
+        self._also = {
+            _key(name): frozenset(middles) for name, middles in (also or {}).items() if name not in (extra or {})
+        }
         middles = [rulebook.middle(name) for name in rulebook.middles()]
         self._known = {_key(name): middle for name, middle in classes.items()}
         self._known |= {_key(name): each.ko for each in middles for name in (each.id, each.en, each.ko)}
@@ -44,13 +54,16 @@ class Labels:
         if unknown:
             named = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
             raise CannotEvaluate(f"unknown labels: {named}; --labels FILE says what they mean.\n{self.help}")
-        return [replace(each, truth=self._known[_key(each.label)]) for each in photos]
+        return [
+            replace(each, truth=self._known[_key(each.label)], also=self._also.get(_key(each.label), frozenset()))
+            for each in photos
+        ]
 
 
 def load_labels(rulebook: Rulebook, resources: Path, extra: Path | None) -> Labels:
     """With the classes on the local model's card. `extra` is a JSON object: label → category."""
     card = orjson.loads((local_model_of(resources) / CARD).read_bytes())
-    return Labels(rulebook, card["categories"], _read(extra) if extra else None)
+    return Labels(rulebook, card["categories"], _read(extra) if extra else None, card["also"])
 
 
 def _read(path: Path) -> dict[str, str]:

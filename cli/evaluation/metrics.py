@@ -28,17 +28,19 @@ FAILED = "failed"
 
 
 def item_of(photo: Labelled, look: Look) -> Item:
+    """Where the label can mean what the model guessed, it does."""
+    truth = look.guess if look.guess in photo.also else photo.truth
     return Item(
         photo=photo.photo,
         sha256=look.sha256,
         label=photo.label,
-        truth=photo.truth,
+        truth=truth,
         predicted=look.predicted,
         guess=look.guess,
         confidence=look.confidence,
         candidates=look.candidates,
         error=look.error,
-        verdict=_verdict(photo.truth, look),
+        verdict=_verdict(truth, look),
     )
 
 

@@ -17,12 +17,16 @@ class CannotEvaluate(ValueError):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo with its label as the data set has it and the middle category that this means. `photo` is its name."""
+    """A photo with its label as the data set has it and the middle category that this means. `photo` is its name.
+
+    `also` are categories that the label can mean as well.
+    """
 
     photo: str
     path: Path
     label: str
     truth: str = ""
+    also: frozenset[str] = frozenset()
 
 
 class Identity(Recorded):

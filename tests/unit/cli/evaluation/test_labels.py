@@ -59,6 +59,15 @@ def test_a_map_comes_first_and_may_lead_to_any_known_name(rulebook: Rulebook) ->
     assert (truth(labels, "jar"), truth(labels, "glass")) == ("유리병", "불연성종량제폐기물")
 
 
+def test_a_class_can_leave_open_what_it_means_unless_a_map_says_so(rulebook: Rulebook) -> None:
+    photos = [Labelled("a.jpg", Path("a.jpg"), "Plastic"), Labelled("b.jpg", Path("b.jpg"), "플라스틱류")]
+    classes, also = {"plastic": "플라스틱류"}, {"plastic": ["무색페트병"]}
+    loose, exact = Labels(rulebook, classes, also=also).applied(photos)
+    assert (loose.truth, loose.also, exact.also) == ("플라스틱류", {"무색페트병"}, frozenset())
+    [mapped, _] = Labels(rulebook, classes, {"plastic": "플라스틱류"}, also).applied(photos)
+    assert mapped.also == frozenset()
+
+
 def test_a_map_to_what_is_no_category_is_refused(rulebook: Rulebook) -> None:
     with pytest.raises(CannotEvaluate, match="ceramics"):
         Labels(rulebook, {}, {"cup": "ceramics"})

@@ -1,9 +1,11 @@
 """Figures against values worked out by hand."""
 
+from pathlib import Path
+
 import pytest
 
-from cli.evaluation.metrics import calibration_of, figures_of, latency_of
-from cli.evaluation.records import ClassFigures, Figures, Verdict
+from cli.evaluation.metrics import calibration_of, figures_of, item_of, latency_of
+from cli.evaluation.records import ClassFigures, Figures, Labelled, Verdict
 from tests.support.evaluation import NAMES, item, look
 
 PAPER, GLASS, METAL, NONE = NAMES
@@ -96,6 +98,18 @@ def test_where_every_photo_failed_there_are_figures_still() -> None:
     figures = figures_of([item(PAPER, look(None, None, error="model.account"))], NAMES)
     assert (figures.accuracy, figures.macro_f1, figures.calibration.ece) == (0.0, 0.0, None)
     assert figures.selective[0].accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("said", "truth", "verdict"),
+    [(GLASS, GLASS, Verdict.RIGHT), (PAPER, PAPER, Verdict.RIGHT), (METAL, PAPER, Verdict.WRONG)],
+)
+def test_where_a_label_leaves_open_what_it_means_what_was_said_is_right(
+    said: str, truth: str, verdict: Verdict
+) -> None:
+    photo = Labelled("a.jpg", Path("a.jpg"), "either", PAPER, frozenset({GLASS}))
+    counted = item_of(photo, look(said, 0.9))
+    assert (counted.truth, counted.verdict) == (truth, verdict)
 
 
 def test_latency_is_a_measured_value_of_those_that_were_answered() -> None:
