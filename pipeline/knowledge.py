@@ -13,6 +13,8 @@ from pipeline.fingerprint import LOCAL_MODEL, fingerprints, local_model_of, pipe
 from pipeline.grammar import Grammar
 from pipeline.insufficiency import Insufficiencies
 from pipeline.lexicon import Lexicon
+from pipeline.model.things import THINGS, Things
+from pipeline.resource import read_yaml
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.texts import PLACEHOLDER, PROMPT_PLACEHOLDER, Texts
@@ -133,11 +135,15 @@ def _name_mistakes(texts: Texts, rulebook: Rulebook) -> Iterator[str]:
 def _rulebook_mistakes(resources: Path, rulebook: Rulebook) -> Iterator[str]:
     if not any(rulebook.rule(middle, Locale.KO) for middle in rulebook.middles()):
         yield "rulebook: no rule at all"
-    card = local_model_of(resources) / "model.json"
+    model_dir = local_model_of(resources)
+    card = model_dir / "model.json"
     try:
         named = set(json.loads(card.read_bytes())["categories"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         yield f"{LOCAL_MODEL}/{card.name}: {error!r}"
         return
-    unknown = sorted(named - set(rulebook.middles()))
+    mistakes: list[str] = []
+    things = read_yaml(model_dir / THINGS, Things, mistakes)
+    yield from (f"{LOCAL_MODEL}/{mistake}" for mistake in mistakes)
+    unknown = sorted((named | set(things.root if things else ())) - set(rulebook.middles()))
     yield from (f"taxonomy.yaml: the local model knows {name}, which is no middle category" for name in unknown)

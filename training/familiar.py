@@ -1,4 +1,4 @@
-"""What photos of the kind we trained on look like to the network, so that other pictures can be told apart.
+"""What plain photos of the kind we trained on look like to the network, so that other pictures can be told apart.
 
 Features of such photos lie near a plane of few dimensions. How far a picture is from it, in units of the usual spread,
 is its strangeness: blank frames and noise are far off. A softmax would be sure of them all the same.
@@ -42,7 +42,7 @@ def fit_plane(features: Floats) -> Plane:
 
 
 def fit_limit(features: Floats, folds: Labels) -> float:
-    """The strangeness above which a picture is none of ours, from photos in all views that the plane had not seen."""
+    """The strangeness above which a picture is none of ours, from photos that the plane had not seen."""
     held = [
         fit_plane(features[folds != fold]).strangeness(features[folds == fold].reshape(-1, features.shape[-1]))
         for fold in range(FOLDS)

@@ -24,12 +24,15 @@ FIRST = 17
 VIEWS = 16
 """Augmented views per photo. Each epoch takes the next one."""
 
-EPOCHS = 16
+EPOCHS = 14
 BATCH = 32
-RATE, HEAD_RATE = 3e-4, 3e-3
+RATE, HEAD_RATE = 4e-4, 3e-3
 WEIGHT_DECAY = 0.02
 SMOOTHING = 0.1
 DROPOUT = 0.3
+MIXING = 0.2
+"""Of two photos into one, with both labels (mixup): the parameter of the beta distribution of their shares."""
+
 AVERAGED = 0.995
 """Decay of the running average of the weights, which is what is kept."""
 
@@ -78,9 +81,15 @@ def tune(blocks: Sequence[Block], activations: Activations, photos: Labels, labe
         view = epoch % activations.shape[1]
         order = random.permutation(len(labels))
         for start in range(0, len(order), BATCH):
-            rows = np.sort(order[start : start + BATCH])
-            pooled = functional.dropout(_pooled(tail, _batch(activations[photos[rows], view])), DROPOUT)
-            loss = functional.cross_entropy(pooled @ head.T + bias, targets[rows], label_smoothing=SMOOTHING)
+            rows = order[start : start + BATCH]
+            batch, share = _batch(activations[photos[rows], view]), float(random.beta(MIXING, MIXING))
+            mixed = share * batch + (1 - share) * batch.flip(0)
+            guesses = functional.dropout(_pooled(tail, mixed), DROPOUT) @ head.T + bias
+            losses = (
+                functional.cross_entropy(guesses, truth, label_smoothing=SMOOTHING)
+                for truth in (targets[rows], targets[rows].flip(0))
+            )
+            loss = share * next(losses) + (1 - share) * next(losses)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

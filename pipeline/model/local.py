@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import RootModel
 
 # onnxruntime 1.32 reports to its maker from the moment it is imported, on a thread of its own, unless it finds this.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -19,6 +18,7 @@ from pipeline.image import to_rgb
 from pipeline.insufficiency import missing_texts, texts_of
 from pipeline.model import LOCAL, Tell
 from pipeline.model.looks import Looks
+from pipeline.model.things import THINGS, Things
 from pipeline.resource import read_yaml, repeated
 from pipeline.rulebook import UNCLASSIFIED, Rulebook, RuleText
 from pipeline.texts import Texts
@@ -36,7 +36,6 @@ from pipeline.types import (
 )
 
 CARD = "model.json"
-THINGS = "things.yaml"
 OUTPUTS = ("logits", "things", "strangeness")
 """In the order in which `Looks.probabilities` takes them."""
 
@@ -44,8 +43,8 @@ SHOWN_CANDIDATES = 3
 WORTH_ASKING = 0.05
 """A candidate below this is not offered to the user as a guess."""
 
-WORTH_SAYING = 0.2
-"""With less in all categories together, neither head has anything to say of the picture."""
+WORTH_SAYING = 0.5
+"""With less in all categories together the picture is strange, and nothing in it has a name."""
 
 
 class ModelCard(Frozen):
@@ -66,14 +65,6 @@ class ModelCard(Frozen):
     turn: float
     slope: float
     evaluation: dict[str, Any]
-
-
-class Things(RootModel[dict[str, dict[int, str]]]):
-    """things.yaml: middle category → index of an output of the second head → the name of that thing."""
-
-    @property
-    def category_of(self) -> dict[int, str]:
-        return {index: category for category, group in self.root.items() for index in group}
 
 
 class LocalVision:

@@ -33,6 +33,11 @@ def card_that_knows(resources: Path, category: str) -> None:
     edit(resources / "local_model/model.json", '"유리병"', f'"{category}"')
 
 
+def things_that_are(resources: Path, category: str) -> None:
+    shutil.copytree(RESOURCES / "local_model", resources / "local_model", ignore=shutil.ignore_patterns("*.onnx"))
+    edit(resources / "local_model/things.yaml", "조명제품:", f"{category}:")
+
+
 def test_an_untouched_copy_is_as_good_as_the_original(resources: Path) -> None:
     assert Knowledge.load(resources).version == Knowledge.load(copied_resources(resources / ".b")).version
 
@@ -80,6 +85,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a category that only the local model knows": (
         lambda folder: card_that_knows(folder, "유리잔"),
         "the local model knows 유리잔",
+    ),
+    "a category that only the map of things knows": (
+        lambda folder: things_that_are(folder, "램프"),
+        "the local model knows 램프",
     ),
     "a local model without a card": (lambda folder: (folder / "local_model").mkdir(), "local_model/model.json: "),
 }
