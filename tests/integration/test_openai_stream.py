@@ -120,7 +120,7 @@ async def test_control_characters_and_outer_blanks_are_never_told(client: OpenAI
     server.fallback = lambda _request: streamed(["\n ", "유리\x00", "병\u202e은 ", "\n", "비워요", " \n"])
     heard: list[str] = []
     answer = await write(client, heard)
-    assert answer.user_answer == "".join(heard) == "유리 병 은 \n비워요"
+    assert answer.user_answer == "".join(heard) == "유리 병은 \n비워요"
 
 
 async def test_a_server_that_knows_no_streams_is_understood(client: OpenAIClient, server: ImageServer) -> None:
