@@ -69,12 +69,13 @@ class OpenAIClient:
             ),
         )
 
-    async def ask(
-        self, template: RequestTemplate, *content: dict[str, Any], reply: type[Parsed]
-    ) -> tuple[Parsed, Usage]:
-        """One call, at most `model_timeout` seconds in all. Raises `model.*` errors, Internal, or ModelPaused."""
+    async def ask(self, template: RequestTemplate, body: bytes, *, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+        """One call, at most `model_timeout` seconds in all, with a body of the template's.
+
+        Raises `model.*` errors, Internal, or ModelPaused.
+        """
         async with self._gate.call(template.model):
-            return await self._ask(template, template.body(*content), reply)
+            return await self._ask(template, body, reply)
 
     async def stream(
         self,
