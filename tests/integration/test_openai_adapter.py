@@ -1,12 +1,14 @@
 """The real SDK against a server that answers well, badly or not at all."""
 
 import asyncio
+import gc
 import inspect
 import socket
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,9 +27,9 @@ from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.texts import Texts
-from pipeline.types import JobInput, Locale, SourceImage
+from pipeline.types import Checkpoints, JobInput, Locale, PipelineResult, SourceImage, StageEvent
 from tests.support import image_server, openai_server
-from tests.support.image_server import Answer, ImageServer, reply
+from tests.support.image_server import Answer, ImageServer, Request, reply
 from tests.support.jobs import observation
 from tests.support.openai_server import SEEN, WRITTEN, completed, problem
 from tests.support.redis_server import free_port
@@ -395,3 +397,34 @@ async def test_without_a_key_only_the_local_model_is_there() -> None:
     pipeline = build_pipeline(PipelineSettings.model_validate({}))
     assert pipeline.models == ("local",)
     await pipeline.close()
+
+
+class NoReuse:
+    async def find(self, fingerprint: str) -> PipelineResult | None:
+        del fingerprint
+        return None
+
+
+async def emit_nothing(*events: StageEvent) -> None:
+    del events
+
+
+async def test_while_the_model_looks_the_photo_is_kept_by_the_request_alone(server: ImageServer) -> None:
+    """A job waits seconds here, and there are hundreds."""
+    kept: list[int] = []
+
+    def answer(request: Request) -> Answer:
+        gc.collect()
+        kept.append(sum(isinstance(each, SourceImage) and each is not PHOTO for each in gc.get_objects()))
+        return openai_server.well_behaved(request)
+
+    photo = (Path(__file__).parents[2] / "samples" / "glass-1.jpg").read_bytes()
+    with image_server.image_server() as origin:
+        url = origin.on("/photo.jpg", reply(200, photo))
+        server.fallback = answer
+        pipeline = build_pipeline(settings_for(server, fetch_allow="127.0.0.1"))
+        job = JobInput(image_url=url)
+        finished = await pipeline.run(job, resume=Checkpoints(), emit=emit_nothing, reuse=NoReuse())
+        await pipeline.close()
+    assert finished.result.rule.category == "유리병"
+    assert kept == [0, 0]
