@@ -236,6 +236,7 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (problem(422), "internal"),
         (problem(429, "rate_limit_exceeded"), "model.rate_limited"),
         (problem(429, "insufficient_quota"), "model.account"),
+        (problem(400, "misalignment_policy_violation"), "model.refused"),
         (problem(500, "server_error"), "model.unavailable"),
         (problem(503), "model.unavailable"),
         (reply(302, Location="http://127.0.0.1:1/elsewhere"), "model.unavailable"),
@@ -257,6 +258,9 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (openai_server.failed("server_error"), "model.unavailable"),
         (openai_server.failed("rate_limit_exceeded"), "model.rate_limited"),
         (openai_server.failed("image_content_policy_violation"), "model.refused"),
+        (openai_server.failed("content_filter"), "model.refused"),
+        (openai_server.failed("insufficient_quota"), "model.account"),
+        (openai_server.failed("billing_hard_limit_reached"), "model.account"),
         (openai_server.failed("invalid_base64_image"), "internal"),
         (openai_server.response("queued", []), "model.unavailable"),
         (image_server.silence(), "model.timeout"),
@@ -371,6 +375,8 @@ def test_no_exception_of_the_sdk_is_unmapped() -> None:
 def test_each_exception_of_the_sdk_has_its_entry(name: str, code: str) -> None:
     kind = SDK[name]
     error = kind.__new__(kind)
+    if isinstance(error, openai.APIError):
+        openai.APIError.__init__(error, "why", httpx2.Request("POST", "http://127.0.0.1/v1/responses"), body=None)
     assert translate(error).spec.code == code
 
 
