@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -31,8 +30,8 @@ NOISE, WHITE = 5.0, 255
 """Spread of the brightness of a pixel, and its largest value."""
 
 USERS = (100, 250, 500, 1000, 2000)
-FEW_PER_WORKER = 100
-"""Jobs at once that a worker process is given room for at least."""
+PER_WORKER = 500
+"""Jobs at once that a worker process has room for. More than its core can serve would only make all of them late."""
 
 OURS = ("api", "worker", "decode", "redis")
 
@@ -178,9 +177,8 @@ async def measure_all(options: argparse.Namespace) -> AsyncIterator[Row]:
         times = ["--vision", *map(str, options.vision), "--answer", *map(str, options.answer)]
         async with model_server(photo_file(Path(folder), options.megapixels), *times) as model:
             for users in options.users:
-                concurrency = max(ceil(users / options.workers * 1.25), FEW_PER_WORKER)
                 at = Path(folder) / str(users)
-                whole = stack_options(at, workers=options.workers, concurrency=concurrency, **hosted(model[0]))
+                whole = stack_options(at, workers=options.workers, concurrency=PER_WORKER, **hosted(model[0]))
                 async with running_stack(whole) as stack:
                     yield await measure(stack, model, users, options)
 
