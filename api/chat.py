@@ -14,11 +14,13 @@ from api.schemas import API, ChatRequest, ChatView, SubmittedView, job_path
 from pipeline.clean import clean
 from pipeline.types import AnswerForm, JobInput
 from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.model import Job, JobKind, NewJob
+from workers.jobs.model import JobKind, NewJob
 from workers.jobs.queue import new_job_id
 
-OWN_FAULT = "request."
-"""Codes of what is wrong with the request itself, which is for a programmer to mend: they keep their status."""
+KEEP_THEIR_STATUS = frozenset({"request.invalid", "idempotency.mismatch", "request.rate_limited"})
+"""Refusals that are no 201. The first two are for a programmer to mend; the third is for the caller's own machinery,
+which is to slow down, and which a 201 would tell to go on.
+"""
 
 MARGIN = 2.0
 """Seconds that a job which has run out of time is given to end by itself."""
@@ -46,19 +48,20 @@ async def ask(
     cancel_after: CancelAfter = None,
 ) -> Response:
     """Ask, and wait for the answer. What fails is 201, too: existing clients show `user_answer` and nothing else."""
-    headers = await services.admission.count(request)
-    request.state.locale = body.locale
+    if "locale" in body.model_fields_set:
+        request.state.locale = body.locale
     is_async = is_async_preferred(prefer)
     job = NewJob(
         job_id=new_job_id(),
         kind=JobKind.CHAT,
         input=_input(body, services),
-        deadline=deadline(cancel_after, services.jobs) if is_async else services.settings.chat_wait,
+        deadline=_deadline(cancel_after, services, is_async=is_async),
         pipeline_version=services.knowledge.version,
         trace_id=request.state.trace_id,
     )
     if not is_async:
-        return json_response(await _answer(body, job, services, idempotency_key), status=201, headers=headers)
+        return await _answer(body, job, request, services, idempotency_key)
+    headers = await services.admission.count(request)
     await require_model(body.model, services)
     taking = take(job, services, key=idempotency_key, fingerprint=fingerprint_of(body))
     created, line = await in_time(taking, services.jobs.redis_timeout)
@@ -66,28 +69,36 @@ async def ask(
     return json_response(await submitted(created, job, line, services), status=202, headers=headers)
 
 
-async def _answer(body: ChatRequest, job: NewJob, services: Services, key: str | None) -> ChatView:
-    """Raises Problem for what is wrong with the request itself."""
+async def _answer(body: ChatRequest, job: NewJob, request: Request, services: Services, key: str | None) -> Response:
+    """Raises what is to keep its status."""
     texts, locale = services.knowledge.texts, body.locale
+    headers: dict[str, str] = {}
     taken: str | None = None
     try:
+        headers = await services.admission.count(request)
         await require_model(body.model, services)
         taking = take(job, services, key=key, fingerprint=fingerprint_of(body))
         created, _ = await in_time(taking, services.jobs.redis_timeout)
         taken = created.job_id
-        return ChatView.of(await _end_of(taken, services), texts)
+        ended = await end_of(taken, job.deadline + MARGIN, services, is_own=taken == job.job_id)
     except REFUSALS as error:
         problem = as_problem(error)
-        if problem.code.startswith(OWN_FAULT) or problem.code == "idempotency.mismatch":
+        if problem.code in KEEP_THEIR_STATUS:
             raise
         if key is None:  # What was recorded and not sent must not run, and cost, later. A repeat may still ask for it.
             with suppress(LedgerUnavailable):
                 await services.ledger.cancel(job.job_id)
-        return ChatView.failed(problem.code, taken, texts, locale)
+        view = ChatView.failed(problem.code, taken, texts, locale)
+        return json_response(view, status=201, headers=headers | problem.headers)
+    return json_response(ChatView.of(ended, texts), status=201, headers=headers)
 
 
-async def _end_of(job_id: str, services: Services) -> Job:
-    return await end_of(job_id, services.settings.chat_wait + MARGIN, services)
+def _deadline(cancel_after: str | None, services: Services, *, is_async: bool) -> float:
+    """Seconds. Nobody waits longer than API_CHAT_WAIT for an answer, so nothing may take longer. Raises Problem."""
+    if is_async:
+        return deadline(cancel_after, services.jobs)
+    longest = services.settings.chat_wait
+    return min(deadline(cancel_after, services.jobs), longest) if cancel_after else longest
 
 
 def _input(body: ChatRequest, services: Services) -> JobInput:

@@ -19,7 +19,7 @@ from pipeline.types import Stage
 from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.drafts import Told
 from workers.jobs.feed import Followed
-from workers.jobs.model import Job, JobEvent, JobKind
+from workers.jobs.model import JobEvent, JobKind
 from workers.jobs.view import TokenView, error_of, result_of
 
 RECONNECT_MS = 2000
@@ -66,7 +66,7 @@ def event_routes(kind: JobKind) -> APIRouter:
         after = await _place(job_id, last_event_id, services)
         if job.status.is_final and not await services.ledger.events(job_id, after):
             return Response(status_code=204)
-        return EventStream(_lines(job, after, services, drafts=tells))
+        return EventStream(_lines(job_id, after, services, drafts=tells))
 
     return router
 
@@ -108,33 +108,33 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-async def _lines(job: Job, after: int, services: Services, *, drafts: bool) -> AsyncIterator[bytes]:
+async def _lines(job_id: str, after: int, services: Services, *, drafts: bool) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        following = cast("Any", services.feed.follow_together(job.job_id, after, drafts=drafts))
+        following = cast("Any", services.feed.follow_together(job_id, after, drafts=drafts))
         async with aclosing(following):
             async for together in following:  # One write for all: each costs the server a tenth of a millisecond.
-                yield b"".join([await _line(job, news, services) for news in together])
+                yield b"".join([await _line(job_id, news, services) for news in together])
         if services.feed.is_closing:
             # Spread, so that not all come at once to the API that is left.
             yield b"retry: %d\n\n" % random.randint(0, RECONNECT_MS)  # noqa: S311 - no secret
     except LedgerUnavailable as error:
         # The client comes back with its last id, or polls.
-        log.warning("stream.broke", job_id=job.job_id, error=str(error))
+        log.warning("stream.broke", job_id=job_id, error=str(error))
 
 
-async def _line(job: Job, news: Followed, services: Services) -> bytes:
+async def _line(job_id: str, news: Followed, services: Services) -> bytes:
     if news is None:
         return b": keepalive\n\n"
     if isinstance(news, Told):
-        return _told(job, news)
+        return _told(job_id, news)
     data = await _done(news, services) if news.stage is Stage.DONE else news.data
     return b"event: %b\nid: %d\ndata: %b\n\n" % (news.stage.encode(), news.seq, data)
 
 
-def _told(job: Job, told: Told) -> bytes:
+def _told(job_id: str, told: Told) -> bytes:
     """Without an id: a client that comes back after it gets the text from its beginning."""
-    return b"event: token\ndata: %b\n\n" % TokenView.of(job.job_id, told).model_dump_json().encode()
+    return b"event: token\ndata: %b\n\n" % TokenView.of(job_id, told).model_dump_json().encode()
 
 
 async def _done(event: JobEvent, services: Services) -> bytes:

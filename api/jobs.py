@@ -72,19 +72,22 @@ async def submitted(created: Created, new: NewJob, line: Line, services: Service
     )
 
 
-async def end_of(job_id: str, wait: float, services: Services) -> Job:
-    """The ended job. Raises JobDeadlineExceeded when it has not ended after `wait` seconds; then it is cancelled.
+async def end_of(job_id: str, wait: float, services: Services, *, is_own: bool = True) -> Job:
+    """The ended job; one that has not ended after `wait` seconds fails now with `job.deadline_exceeded`.
 
-    Raises Problem when this process stops meanwhile.
+    One that an earlier request made (not `is_own`) goes on instead, and Problem `job.unfinished` is raised. Raises
+    Problem, too, when this process stops meanwhile, and JobDeadlineExceeded when the record is gone.
     """
     job = await services.feed.wait(job_id, wait)
     if job is not None and job.status.is_final:
         return job
     if services.feed.is_closing:
         raise unavailable()
-    job = await services.ledger.cancel(job_id)
-    if job is None or job.status is JobStatus.CANCELLED:
-        raise JobDeadlineExceeded("the synchronous wait was over")
+    if not is_own:
+        raise Problem("job.unfinished")
+    job = await services.ledger.give_up(job_id)
+    if job is None:
+        raise JobDeadlineExceeded("the record was gone when the wait was over")
     return job
 
 

@@ -3,9 +3,9 @@
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,8 +15,8 @@ from api.problems import Problem, problem_response
 from pipeline.errors import Internal
 from pipeline.storage import UPLOADS_PATH
 
-TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+TRACEPARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 CLIENT_GONE = 499
 """In logs and metrics only: nobody was there to be answered."""
 
@@ -46,7 +46,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        headers = Headers(scope=scope)
+        headers = dict(scope["headers"])  # Of a header that comes twice the last one counts.
         trace_id = _trace_id(headers)
         scope.setdefault("state", {})["trace_id"] = trace_id
         structlog.contextvars.bind_contextvars(trace_id=trace_id)
@@ -76,10 +76,9 @@ class Edge:
             self._note(scope, status, time.perf_counter() - began)
 
     def _add_headers(self, message: Message, trace_id: str) -> None:
-        headers = MutableHeaders(scope=message)
-        headers["X-Trace-Id"] = trace_id
-        for name, value in self._security_headers.items():
-            headers.setdefault(name, value)
+        present = {name for name, _ in message["headers"]}
+        further = ((b"x-trace-id", trace_id.encode()), *self._security_headers)
+        message["headers"] = [*message["headers"], *(header for header in further if header[0] not in present)]
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
@@ -88,23 +87,23 @@ class Edge:
         log.info("request.answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
-def _security_headers(upload_origin: str | None) -> dict[str, str]:
+def _security_headers(upload_origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
     """Photos may be shown from anywhere and uploaded to the store; nothing else leaves, and nothing is inline."""
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https: http:; "
         f"connect-src 'self' {upload_origin or ''}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return {
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": policy.replace(" ;", ";"),
-    }
+    return (
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"content-security-policy", policy.replace(" ;", ";").encode()),
+    )
 
 
-def _limited(receive: Receive, headers: Headers, max_bytes: int) -> Receive:
+def _limited(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> Receive:
     """Refuse a body by its announced size before a byte is read, else as soon as it has grown too long."""
-    announced = headers.get("content-length", "")
-    size = int(announced) if announced.isascii() and announced.isdigit() else 0
+    announced = headers.get(b"content-length", b"")
+    size = int(announced) if announced.isdigit() else 0
     received = 0
 
     async def limited() -> Message:
@@ -120,10 +119,10 @@ def _limited(receive: Receive, headers: Headers, max_bytes: int) -> Receive:
     return limited
 
 
-def _trace_id(headers: Headers) -> str:
+def _trace_id(headers: Mapping[bytes, bytes]) -> str:
     """The caller's own id, so that both sides' logs can be joined; else a new one."""
-    if traced := TRACEPARENT.fullmatch(headers.get("traceparent", "")):
-        return traced[1]
-    if REQUEST_ID.fullmatch(request_id := headers.get("x-request-id", "")):
-        return request_id
+    if traced := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
+        return traced[1].decode()
+    if REQUEST_ID.fullmatch(request_id := headers.get(b"x-request-id", b"")):
+        return request_id.decode()
     return secrets.token_hex(16)

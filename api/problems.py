@@ -44,6 +44,13 @@ API_CATALOGUE: dict[str, ErrorSpec] = {
         _spec("job.not_found", 404, "there is no such job"),
         _spec("job.expired", 410, "the job's record has passed its time to live"),
         _spec("job.finished", 409, "a finished job cannot be cancelled"),
+        _spec(
+            "job.unfinished",
+            504,
+            "a repeat has waited in vain for the first request's job, which goes on",
+            max_attempts=2,
+            blame=Blame.US,
+        ),
         _spec("delivery.no_callback", 409, "a job without a callback_url cannot be delivered"),
         _spec("idempotency.mismatch", 409, "the Idempotency-Key came before with another request"),
         _spec("request.rate_limited", 429, "the caller submits faster than it may", max_attempts=2),

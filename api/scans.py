@@ -72,9 +72,9 @@ async def submit(
     cache_control: FreshAsked = None,
 ) -> Response:
     """Take a photo to be classified. After a 503 send it again under the same Idempotency-Key: it stays one job."""
-    headers = await services.admission.count(request)
     if "locale" in body.model_fields_set:
         request.state.locale = body.locale
+    headers = await services.admission.count(request)
     await require_model(body.model, services)
     job = NewJob(
         job_id=new_job_id(),

@@ -1,11 +1,13 @@
 """What one would write first, on a uvicorn set up as Bunri's own: `python -m benchmarks.bare_api PORT REDIS_URL`.
 
-`POST /push` is a FastAPI route that reads JSON into a model and does one LPUSH. `GET /follow` is Starlette's streaming
-response with nothing behind it but a queue in memory for each client, and `POST /tell` puts an event into all of them.
+`POST /push` is a FastAPI route that reads JSON into a model and does one LPUSH. `GET /follow/NAME` is Starlette's
+streaming response with nothing behind it but a queue in memory for each client, and `POST /tell/NAME` puts an event
+into all of that name.
 """
 
 import argparse
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import redis.asyncio as redis
@@ -27,7 +29,7 @@ class Scan(BaseModel):
 def build(redis_url: str) -> FastAPI:
     app = FastAPI()
     client = redis.Redis.from_url(redis_url)
-    followers: set[asyncio.Queue[bytes]] = set()
+    followers: dict[str, set[asyncio.Queue[bytes]]] = defaultdict(set)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -38,9 +40,9 @@ def build(redis_url: str) -> FastAPI:
         await client.lpush(QUEUE, scan.image_url)
         return {"status": "queued"}
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines(name: str) -> AsyncIterator[bytes]:
         inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        followers.add(inbox)
+        followers[name].add(inbox)
         try:
             yield b"retry: 2000\n\n"
             while True:
@@ -51,18 +53,18 @@ def build(redis_url: str) -> FastAPI:
                     line = b": keepalive\n\n"
                 yield line
         finally:
-            followers.discard(inbox)
+            followers[name].discard(inbox)
 
-    @app.get("/follow")
-    async def follow() -> StreamingResponse:
-        return StreamingResponse(lines(), media_type="text/event-stream")
+    @app.get("/follow/{name}")
+    async def follow(name: str) -> StreamingResponse:
+        return StreamingResponse(lines(name), media_type="text/event-stream")
 
-    @app.post("/tell")
-    async def tell(request: Request) -> dict[str, int]:
+    @app.post("/tell/{name}")
+    async def tell(name: str, request: Request) -> dict[str, int]:
         event = await request.body()
-        for inbox in followers:
+        for inbox in followers[name]:
             inbox.put_nowait(event)
-        return {"told": len(followers)}
+        return {"told": len(followers[name])}
 
     return app
 

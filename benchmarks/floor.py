@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import aiohttp
 import redis.asyncio as redis
@@ -122,22 +122,16 @@ class BodyOnly:
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
 
-    async def ask(self, template: RequestTemplate, *content: dict[str, Any], reply: type[Seen]) -> tuple[Seen, Usage]:
+    async def ask(self, _template: RequestTemplate, _body: bytes, *, reply: type[Seen]) -> tuple[Seen, Usage]:
         del reply
-        template.body(*content)
         return SEEN, Usage()
 
 
 class Ready(RequestTemplate):
-    """A request whose body is there."""
+    """Of a request whose body is there."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self) -> None:
         self.model = "bare"
-        self._body = body
-
-    def body(self, *_content: dict[str, Any], temperature: float | None = None) -> bytes:
-        del temperature
-        return self._body
 
 
 async def pipeline_steps(photo: bytes, model: str, opened: AsyncExitStack) -> list[Step]:
@@ -168,11 +162,11 @@ async def pipeline_steps(photo: bytes, model: str, opened: AsyncExitStack) -> li
         ),
         Step(
             *(f"POST of {BODY_BYTES // 1000} kB", 1, together(partial(ask, http, f"{api}/responses", large))),
-            together(partial(client.ask, Ready(large), reply=Seen)),
+            together(partial(client.ask, Ready(), large, reply=Seen)),
         ),
         Step(
             *("POST of a question", 1, together(partial(ask, http, f"{api}/responses", ANSWER))),
-            together(partial(client.ask, Ready(ANSWER), reply=Written)),
+            together(partial(client.ask, Ready(), ANSWER, reply=Written)),
         ),
     ]
 

@@ -1,8 +1,8 @@
 """Clients of event streams, a process of their own: `python -m benchmarks.listeners PORT`.
 
 Reads a line of JSON, the paths to GET, and says so when all of them are connected and have got their first bytes; then,
-to each further line, when which numbered event has reached each of them: JSON, number → Unix seconds. As little as a
-client can be: a socket, no HTTP library.
+to each further line, when which numbered event has reached which of them: JSON, "client:number" → Unix seconds. As
+little as a client can be: a socket, no HTTP library.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import re
 import resource
 import sys
 import time
-from collections import defaultdict
 from functools import partial
 from typing import cast
 
@@ -28,7 +27,8 @@ LONGEST_LINE = 2**26
 class Listener(asyncio.Protocol):
     """One client. Its first bytes are the response's head."""
 
-    def __init__(self, path: str, arrived: dict[int, list[float]]) -> None:
+    def __init__(self, client: int, path: str, arrived: dict[str, float]) -> None:
+        self._client = client
         self._path = path
         self._arrived = arrived
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -42,23 +42,23 @@ class Listener(asyncio.Protocol):
         if not self.answered.done():
             self.answered.set_result(data)
         for number in NUMBER.findall(data):
-            self._arrived[int(number)].append(now)
+            self._arrived[f"{self._client}:{int(number)}"] = now
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self.answered.done():
             self.answered.set_exception(ConnectionError("closed before it was answered"))
 
 
-async def connect(port: int, paths: list[str], arrived: dict[int, list[float]]) -> int:
+async def connect(port: int, paths: list[str], arrived: dict[str, float]) -> int:
     """How many were answered with 200."""
     loop = asyncio.get_running_loop()
-    left = iter(paths)
+    left = enumerate(paths)
     taken = 0
 
     async def work() -> None:
         nonlocal taken
-        for path in left:
-            _, listener = await loop.create_connection(partial(Listener, path, arrived), "127.0.0.1", port)
+        for client, path in left:
+            _, listener = await loop.create_connection(partial(Listener, client, path, arrived), "127.0.0.1", port)
             head = await listener.answered
             taken += head.startswith(b"HTTP/1.1 200")
 
@@ -67,7 +67,7 @@ async def connect(port: int, paths: list[str], arrived: dict[int, list[float]]) 
 
 
 async def run(port: int) -> None:
-    arrived: dict[int, list[float]] = defaultdict(list)
+    arrived: dict[str, float] = {}
     lines = asyncio.StreamReader(LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     paths = json.loads(await lines.readline())

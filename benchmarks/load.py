@@ -14,11 +14,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
-from math import ceil
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.processes import between, cpu_by_role, family, is_decoder, line_of, memory_of, started
@@ -27,9 +26,12 @@ from cli.stack import Stack, StackOptions, running_stack
 SIZES = {"1": (1152, 864), "12": (4032, 3024)}
 """Megapixels → pixels."""
 
+NOISE, WHITE = 5.0, 255
+"""Spread of the brightness of a pixel, and its largest value."""
+
 USERS = (100, 250, 500, 1000, 2000)
-FEW_PER_WORKER = 100
-"""Jobs at once that a worker process is given room for at least."""
+PER_WORKER = 500
+"""Jobs at once that a worker process has room for. More than its core can serve would only make all of them late."""
 
 OURS = ("api", "worker", "decode", "redis")
 
@@ -53,12 +55,13 @@ class Row:
 
 
 def photo_file(folder: Path, size: str) -> Path:
-    """A real photo, enlarged, in the quality of a phone."""
+    """A real photo, enlarged, with the noise of a sensor: of as many bytes as one of a phone, 286 kB and 3.4 MB."""
     path = folder / f"{size}mp.jpg"
     with Image.open(Path(__file__).parent.parent / "samples" / "glass-1.jpg") as sample:
-        out = BytesIO()
-        sample.resize(SIZES[size]).save(out, "JPEG", quality=92)
-    path.write_bytes(out.getvalue())
+        pixels = np.asarray(sample.convert("RGB").resize(SIZES[size]), np.float32)
+    noise = np.random.default_rng(0).normal(0, NOISE, pixels.shape[:2])
+    noisy = np.clip(pixels + noise[..., np.newaxis], 0, WHITE).astype(np.uint8)
+    Image.fromarray(noisy).save(path, quality=92)
     return path
 
 
@@ -174,9 +177,8 @@ async def measure_all(options: argparse.Namespace) -> AsyncIterator[Row]:
         times = ["--vision", *map(str, options.vision), "--answer", *map(str, options.answer)]
         async with model_server(photo_file(Path(folder), options.megapixels), *times) as model:
             for users in options.users:
-                concurrency = max(ceil(users / options.workers * 1.25), FEW_PER_WORKER)
                 at = Path(folder) / str(users)
-                whole = stack_options(at, workers=options.workers, concurrency=concurrency, **hosted(model[0]))
+                whole = stack_options(at, workers=options.workers, concurrency=PER_WORKER, **hosted(model[0]))
                 async with running_stack(whole) as stack:
                     yield await measure(stack, model, users, options)
 

@@ -38,15 +38,18 @@ class Shape:
     load: Row
 
 
-def redis_url(stack: Stack) -> str:
-    return f"redis://{stack.redis.partition(',')[0]}/0"
+def redis_url(stack: Stack, data_dir: Path) -> str:
+    """With the password, which the stack tells nobody."""
+    lines = (data_dir / "redis" / "redis.conf").read_text().splitlines()
+    password = next(line.removeprefix("requirepass ") for line in lines if line.startswith("requirepass "))
+    return f"redis://:{password}@{stack.redis.partition(',')[0]}/0"
 
 
 @asynccontextmanager
-async def further_api(stack: Stack, env: dict[str, str]) -> AsyncIterator[str]:
+async def further_api(url: str, env: dict[str, str]) -> AsyncIterator[str]:
     """Another API process on the same Redis; its URL."""
     reserved = reserve_from(FIRST_PORT)
-    more = {"API_HOST": "127.0.0.1", "API_PORT": str(reserved.port), "REDIS_URL": redis_url(stack)}
+    more = {"API_HOST": "127.0.0.1", "API_PORT": str(reserved.port), "REDIS_URL": url}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "api"), env=os.environ | env | more, stderr=asyncio.subprocess.DEVNULL
     )
@@ -94,16 +97,19 @@ async def measure_all(options: argparse.Namespace) -> AsyncIterator[Shape]:
                     env=env,
                     is_private=True,
                 )
-                async with running_stack(stack_options) as stack, Redis.from_url(redis_url(stack)) as redis:
+                async with running_stack(stack_options) as stack:
+                    url = redis_url(stack, stack_options.data_dir)
+                    redis = Redis.from_url(url)
                     before = await commands(redis)
                     if apis == 1:
                         row = await measure(stack, model, options.users, options)
                     else:
-                        async with further_api(stack, env) as other:
+                        async with further_api(url, env) as other:
                             row = await measure(stack, model, options.users, options, other)
                     after = await commands(redis)
                     # From the start of the load, so all its jobs count, those of the warm-up, too.
                     jobs = int((await redis.hgetall("bunri:counts"))[b"completed"])
+                    await redis.aclose()
                     yield Shape(
                         apis,
                         workers,

@@ -1,8 +1,9 @@
 """Event streams: what a follower costs, and how soon it hears: `python -m benchmarks.sse`.
 
-Clients (`listeners.py`) connect to one API process, each to a job of its own, and wait; then others follow one job
-whose events are written to the ledger. Beside it, in the same run, Starlette's streaming response with nothing behind
-it (`bare_api.py`) with as many clients. No worker runs: the events are written here.
+Clients (`listeners.py`) connect to one API process, each to a job of its own, and wait. Then others do, and each job
+has an event, one after the other, written to the ledger; and others follow one job with several events. Beside it, in
+the same run, Starlette's streaming response with nothing behind it (`bare_api.py`) with as many clients. No worker
+runs: the events are written here.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tests.support.jobs import started as stage_started
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 from workers.jobs.ledger import Ledger
+from workers.jobs.model import Claim
 from workers.jobs.settings import JobsSettings
 
 FEW = 250
@@ -35,8 +37,11 @@ CREATED_TOGETHER = 100
 DEADLINE = 3600.0
 LEASE = "3600"
 
-Write = Callable[[int], Awaitable[None]]
-"""Writes an event; its number is to be so much."""
+Write = Callable[[int | None, int], Awaitable[None]]
+"""Writes an event of a client's own job, or without a client of the one that all follow; its number is given."""
+
+PACE = 0.005
+"""Seconds from one job's event to the next one's."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,28 @@ async def idle_clients(side: Side, options: Options) -> dict[str, float]:
     }
 
 
+async def own_events(side: Side, options: Options) -> dict[str, float]:
+    """From just before an event of a job is written to its arrival at the one who follows that job."""
+    written: list[float] = []
+    async with listening(side.server.port, side.paths[: options.followers]) as (clients, _):
+        await asyncio.sleep(1)
+        for client in range(options.followers):
+            written.append(time.time())
+            await side.write(client, side.first_event)
+            await asyncio.sleep(PACE)
+        arrived = json.loads(await tell(clients, b"when?"))
+    delays = [
+        (when - written[client]) * 1000
+        for client in range(options.followers)
+        if (when := arrived.get(f"{client}:{side.first_event}")) is not None
+    ]
+    return {
+        "own event p50 ms": percentile(delays, 50),
+        "own p99 ms": percentile(delays, 99),
+        "own lost": float(options.followers - len(delays)),
+    }
+
+
 async def fan_out(side: Side, options: Options) -> dict[str, float]:
     """From just before an event is written to its arrival at each follower."""
     written: dict[int, float] = {}
@@ -112,11 +139,12 @@ async def fan_out(side: Side, options: Options) -> dict[str, float]:
         cpu, clients_cpu = cpu_of([side.pid]), cpu_of([clients.pid])
         for number in range(side.first_event, side.first_event + options.events):
             written[number] = time.time()
-            await side.write(number)
+            await side.write(None, number)
             await asyncio.sleep(options.every)
         cpu, clients_cpu = cpu_of([side.pid]) - cpu, cpu_of([clients.pid]) - clients_cpu
-        arrived = {int(number): times for number, times in json.loads(await tell(clients, b"when?")).items()}
-    delays = [(when - written[number]) * 1000 for number in written for when in arrived.get(number, ())]
+        arrived = json.loads(await tell(clients, b"when?"))
+    numbers = ((int(key.partition(":")[2]), when) for key, when in arrived.items())
+    delays = [(when - written[number]) * 1000 for number, when in numbers if number in written]
     sent = options.events * options.followers
     return {
         "fan-out p50 ms": percentile(delays, 50),
@@ -149,11 +177,11 @@ async def bunri(options: Options) -> AsyncIterator[Side]:
         for start in range(0, len(jobs), CREATED_TOGETHER):
             await asyncio.gather(*map(ledger.create, jobs[start : start + CREATED_TOGETHER]))
         followed, *others = (job.job_id for job in jobs)
-        claim = await ledger.claim(followed)
-        assert claim is not None  # noqa: S101 - it was just made
+        claims = {job_id: await claimed(ledger, job_id) for job_id in (followed, *others[: options.followers])}
         first = len(await ledger.events(followed)) + 1
 
-        async def write(number: int) -> None:
+        async def write(client: int | None, number: int) -> None:
+            claim = claims[followed if client is None else others[client]]
             await ledger.record(claim, stage_started(Stage.FETCH), write=number)
 
         paths = [f"/api/v1/scan/{job_id}/events" for job_id in others]
@@ -163,16 +191,25 @@ async def bunri(options: Options) -> AsyncIterator[Side]:
         await ledger.close()
 
 
+async def claimed(ledger: Ledger, job_id: str) -> Claim:
+    claim = await ledger.claim(job_id)
+    assert claim is not None  # noqa: S101 - it was just made
+    return claim
+
+
 @asynccontextmanager
 async def bare(options: Options) -> AsyncIterator[Side]:
     async with redis_server() as redis, bare_server(redis.url) as server, aiohttp.ClientSession() as http:
 
-        async def write(number: int) -> None:
+        async def write(client: int | None, number: int) -> None:
             event = f'event: fetch\nid: {number}\ndata: {{"seq": {number}}}\n\n'
-            async with http.post(f"{server.url}/tell", data=event) as response:
+            name = "all" if client is None else client
+            async with http.post(f"{server.url}/tell/{name}", data=event) as response:
                 await response.read()
 
-        yield Side(server, ["/follow"] * options.clients, "/follow", 1, write, redis, 0)
+        yield Side(
+            server, [f"/follow/{client}" for client in range(options.clients)], "/follow/all", 1, write, redis, 0
+        )
 
 
 async def measure(options: Options) -> list[Row]:
@@ -181,7 +218,9 @@ async def measure(options: Options) -> list[Row]:
         async with opened(options) as side:
             waiting = await idle_clients(side, options)
             await eventually(partial(has_noticed, side), within=60)
-            rows.append({"": name, **waiting, **await fan_out(side, options)})
+            own = await own_events(side, options)
+            await eventually(partial(has_noticed, side), within=60)
+            rows.append({"": name, **waiting, **own, **await fan_out(side, options)})
     return [*rows, compared(rows[1], rows[0], {"": "bunri ÷ bare"})]
 
 
@@ -206,8 +245,8 @@ def main() -> None:
     rows = asyncio.run(measure(options))
     report.print(
         rows,
-        f"{options.clients} clients wait {options.idle:g} s; then {options.followers} follow one job of "
-        f"{options.events} events, one each {options.every:g} s.",
+        f"{options.clients} clients wait {options.idle:g} s; {options.followers} have one event of a job of their own, "
+        f"{1 / PACE:g} a second; as many follow one job of {options.events} events, one each {options.every:g} s.",
         f"open files allowed: {hard}",
     )
 

@@ -76,8 +76,9 @@ class Users:
         headers = {"Content-Type": "application/json"}
         async with http.post(f"{api}/api/v1/scan", data=self._body, headers=headers) as taken:
             if taken.status != 202:
+                code = orjson.loads(await taken.read())["code"]
                 await asyncio.sleep(1)
-                raise ValueError(taken.status)
+                raise ValueError(f"{taken.status} {code}")
             url = orjson.loads(await taken.read())["stream_url"]
         is_done = False
         async with http.get(f"{api}{url}") as stream:

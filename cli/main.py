@@ -50,7 +50,7 @@ def up(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Worker processes.", show_default="one a core, 4 at most")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 200,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 500,
 ) -> None:
     """Run the whole system in the foreground until Ctrl-C."""
     from cli.stack import StackOptions

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from pipeline.grammar import Grammar
 from pipeline.lexicon import Lexicon, key
-from pipeline.names import Mention, NameFinder, normalised, words_of
+from pipeline.names import MOST_LETTERS, Mention, NameFinder, normalised, words_of
 from pipeline.rulebook import Rulebook
 from pipeline.situation import Said, situations
 from pipeline.types import Classification, Locale, NamedThing, NotWaste, Reading, ThingsNamed, UnknownThing
@@ -44,9 +44,11 @@ class Matcher:
     def read(self, question: str, locale: Locale) -> Reading:
         """Either language, whatever the locale, which is that of the names in the answer. Never raises."""
         text = normalised(question)
+        # What is not read whole may be about waste all the same.
+        nothing: Reading = UnknownThing() if len(question) > MOST_LETTERS else NotWaste()
         about_waste = self._grammar.disposal.either.search(text) is not None
         if self._grammar.off_topic.either.search(text) and not about_waste:
-            return NotWaste()
+            return nothing
         said = situations(text, self._grammar)
         mentions = self._things(text, said)
         if mentions:
@@ -54,7 +56,7 @@ class Matcher:
         discarded = self._grammar.discarded.either.search(text) is not None
         if about_waste or discarded or len(words_of(text.replace(",", " "))) <= FEW_WORDS:
             return UnknownThing()
-        return NotWaste()
+        return nothing
 
     def _things(self, text: str, said: list[Said]) -> Mentions:
         """The text without the bins that somebody asks about is read first: often they are all that is left."""

@@ -23,7 +23,7 @@ MOST_WORDS = 5
 """The longest names have as many words."""
 
 MOST_LETTERS = 400
-"""A question is read as far as this. Each word costs up to a millisecond, and jobs share their process."""
+"""So much of a question is read. Each word costs up to a millisecond, and jobs share their process."""
 
 EXACT, COMPOUND, HEAD = 0.95, 0.85, 0.6
 """How sure a name is. A misspelt one is less sure than an exact one by its distance."""
@@ -56,10 +56,18 @@ class Word:
 
 
 def normalised(text: str) -> str:
-    """Lower case, letters and digits only; commas stand for all that divides. Of a long text, the first part."""
-    text = unicodedata.normalize("NFKC", text[:MOST_LETTERS])[:MOST_LETTERS].lower().replace("’", "'")
+    """Lower case, letters and digits only; commas stand for all that divides. Of a long text, its two ends."""
+    text = _ends(unicodedata.normalize("NFKC", _ends(text))).lower().replace("’", "'")
     text = re.sub(r"[,.?!;:/&\n()\[\]~…·]+", " , ", text)
     return " ".join(re.sub(r"[^\w,' ]+", " ", text).split())
+
+
+def _ends(text: str) -> str:
+    """The first half of what is read and, because people ask last, the last one; no half words."""
+    if len(text) <= MOST_LETTERS:
+        return text
+    half = MOST_LETTERS // 2
+    return re.sub(r"\s\S*\Z", "", text[:half]) + "\n" + re.sub(r"\A\S*\s", "", text[-half:])
 
 
 def words_of(text: str) -> list[Word]:

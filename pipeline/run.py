@@ -103,9 +103,10 @@ class Pipeline:
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
-            observation = self._signed(await self.vision.observe(image, by))
+            looking = self.vision.observe(image, by)
+            del image  # A job waits seconds for a model; the bytes need not.
+            observation = self._signed(await looking)
             steps.append(_completed(Stage.VISION, clock, observation))
-            del image  # A job waits seconds for its answer; the bytes need not.
         steps.append(_started(Stage.RULE))
         try:
             rule = self.rules.match(observation, job.locale)

@@ -1,6 +1,6 @@
 """Stage 1: SourceImage → Observation, by the model that the job asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from pipeline.errors import ModelAccount
 from pipeline.model import VisionModel
@@ -14,9 +14,9 @@ class Vision:
         self._models = models
         self._default = default
 
-    async def observe(self, image: SourceImage, job: JobInput) -> Observation:
-        """Raises `model.*` errors, or ModelPaused."""
-        return await self.model_for(job).observe(image, question=job.user_input, locale=job.locale)
+    def observe(self, image: SourceImage, job: JobInput) -> Awaitable[Observation]:
+        """Raises `model.*` errors, or ModelPaused. No coroutine of its own: that would keep the photo to the end."""
+        return self.model_for(job).observe(image, question=job.user_input, locale=job.locale)
 
     def model_for(self, job: JobInput) -> VisionModel:
         """Raises ModelAccount for a model that this process does not have."""

@@ -1,6 +1,7 @@
 """The pipeline's `Tell` for one job: what is written goes to the feed, the first words at once."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,10 +26,15 @@ log = structlog.get_logger()
 
 @dataclass
 class JobDraft:
-    """Never raises, and waits for no write but the last: without Redis the job loses nothing but this preview."""
+    """Never raises, and waits for no write but the last: without Redis the job loses nothing but this preview.
+
+    Nothing is written once the claim is stale. `lose` is then called if the text is still being written.
+    """
 
     drafts: Drafts
     claim: Claim
+    lose: Callable[[], None]
+    _is_stale: bool = field(default=False, init=False)
     _text: str = field(default="", init=False)
     _sent: int | None = field(default=None, init=False)  # letters that are in the record; None: it must begin anew
     _sending: asyncio.Task[None] | None = field(default=None, init=False)
@@ -37,8 +43,8 @@ class JobDraft:
     async def __call__(self, piece: str, *, anew: bool = False) -> None:
         if anew:
             self._text, self._sent = "", None
-        self._text += piece
-        if self._sending is None and len(self._text) <= LONGEST:
+        self._text = (self._text + piece)[:LONGEST]
+        if self._sending is None and not self._is_stale and self._sent != len(self._text):
             self._sending = asyncio.create_task(self._send_all())
 
     async def flush(self) -> None:
@@ -62,8 +68,11 @@ class JobDraft:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PACE if is_sent else PAUSE):
                         await self._ending.wait()
-        except StaleClaim:  # Whoever ends the job hears of it, too.
+        except StaleClaim:
             log.debug("draft.dropped")
+            self._is_stale = True
+            if not self._ending.is_set():  # A call that is over is charged by the job's last write.
+                self.lose()
         finally:
             self._sending = None
 

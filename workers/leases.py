@@ -26,6 +26,7 @@ class Held:
     is_lost: bool = field(default=False)
 
     def lose(self) -> None:
+        """Stop the work at once. The work's own last write must not be on its way: it makes the claim stale, too."""
         self.is_lost = True
         self.task.cancel()
 

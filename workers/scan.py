@@ -31,7 +31,7 @@ from workers.jobs.connection import LedgerUnavailable
 from workers.jobs.drafts import Drafts
 from workers.jobs.ledger import Ledger, StaleClaim
 from workers.jobs.model import Claim, JobError
-from workers.leases import Leases
+from workers.leases import Held, Leases
 from workers.retry import GiveUp, RetryIn
 from workers.reuse import JobReuse
 
@@ -81,7 +81,7 @@ class Scanner:
         log.info("job.claimed", attempts=claim.attempts, pipeline_version=pipeline.version)
         with self.leases.holding(claim) as held:
             try:
-                await self._work(claim, pipeline)
+                await self._work(held, pipeline)
             except StaleClaim:
                 log.warning("job.claim_lost")
             except LedgerUnavailable as error:
@@ -102,26 +102,20 @@ class Scanner:
         else:
             log.info("job.released")
 
-    async def _work(self, claim: Claim, pipeline: Pipeline) -> None:
+    async def _work(self, held: Held, pipeline: Pipeline) -> None:
+        claim = held.claim
         ends_at = asyncio.get_running_loop().time() + claim.time_left
         run = _Run(
             claim=claim,
             pipeline=pipeline,
             progress=_Progress(self.ledger, claim, ends_at),
             reuse=self._reuse(claim),
-            draft=JobDraft(self.drafts, claim),
+            draft=JobDraft(self.drafts, claim, held.lose),
             ends_at=ends_at,
             chance=random.random(),  # noqa: S311 - jitter
         )
         try:
-            await self._work_on(run)
-        finally:
-            await run.draft.close()
-
-    async def _work_on(self, run: "_Run") -> None:
-        try:
-            finished = await self._answer(run)
-            await run.draft.flush()
+            finished = await self._drafted(run)
         except ModelPaused as pause:
             await self._park_or_fail(run, pause)
         except PipelineError as error:
@@ -142,6 +136,15 @@ class Scanner:
         """Nothing that was said in a chat is kept for another."""
         is_chat = claim.input.form is AnswerForm.PROSE
         return JobReuse(self.ledger, claim, 0 if is_chat else self.result_cache_ttl)
+
+    async def _drafted(self, run: "_Run") -> Finished:
+        """The draft is closed before the job's end is written: from then on a stale claim may be this run's doing."""
+        try:
+            finished = await self._answer(run)
+            await run.draft.flush()
+        finally:
+            await run.draft.close()
+        return finished
 
     async def _answer(self, run: "_Run") -> Finished:
         """As asked; or, of what is still to do, by the fallback model, when the one asked for cannot be had."""

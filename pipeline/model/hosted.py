@@ -97,13 +97,9 @@ class HostedVision:
         )
 
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation:
-        photo = f"data:{image.media_type};base64,{b64encode(image.data).decode()}"
-        seen, usage = await self._client.ask(
-            self._template,
-            {"type": "input_image", "image_url": photo, "detail": "auto"},
-            data_block({"locale": locale, "user_text": question}),
-            reply=Seen,
-        )
+        body = self._template.body(_photo_block(image), data_block({"locale": locale, "user_text": question}))
+        del image  # While the model looks, the photo lies in memory once: in the body.
+        seen, usage = await self._client.ask(self._template, body, reply=Seen)
         return self._observation(seen, usage)
 
     def _observation(self, seen: Seen, usage: Usage) -> Observation:
@@ -138,7 +134,7 @@ class HostedText:
 
     async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
         block = data_block({"locale": locale, "user_text": question})
-        read, usage = await self._client.ask(self._template, block, reply=Read)
+        read, usage = await self._client.ask(self._template, self._template.body(block), reply=Read)
         return self._reading(read, usage), usage
 
     def _reading(self, read: Read, usage: Usage) -> Reading:
@@ -175,12 +171,11 @@ class HostedAnswer:
         """The rule comes before what differs from job to job: jobs of one category share that much of the prompt."""
         if job.form is AnswerForm.PROSE:
             return await self._write_prose(observation, rule, job, tell)
-        written, usage = await self._client.ask(
-            self._steps,
+        body = self._steps.body(
             self._steps.cached(data_block({"locale": job.locale, "rule": _without_source(rule)})),
             data_block({**_known(observation, rule), "user_text": job.user_input}),
-            reply=Written,
         )
+        written, usage = await self._client.ask(self._steps, body, reply=Written)
         return Answer(
             disposal_steps=tuple(written.disposal_steps),
             user_answer=written.user_answer,
@@ -250,6 +245,11 @@ def _known(seen: Observation | NamedThing, rule: RuleMatch) -> dict[str, Any]:
 def _without_source(rule: RuleMatch) -> dict[str, Any]:
     """The rule as the model needs it: the source's link alone would be a quarter of its tokens."""
     return {name: part for name, part in rule.document.items() if name != "source"}
+
+
+def _photo_block(image: SourceImage) -> dict[str, Any]:
+    url = f"data:{image.media_type};base64,{b64encode(image.data).decode()}"
+    return {"type": "input_image", "image_url": url, "detail": "auto"}
 
 
 def _check_names(rulebook: Rulebook, middles: set[str], tags: list[str], spent: PaidCall) -> None:

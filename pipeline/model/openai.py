@@ -25,9 +25,11 @@ from pipeline.errors import (
 )
 from pipeline.model import Gate, OpenGate
 from pipeline.model.responses import (
+    CODE_KINDS,
     RequestTemplate,
     Response,
     Tokens,
+    failure,
     last_response,
     parse_event,
     parse_response,
@@ -69,12 +71,13 @@ class OpenAIClient:
             ),
         )
 
-    async def ask(
-        self, template: RequestTemplate, *content: dict[str, Any], reply: type[Parsed]
-    ) -> tuple[Parsed, Usage]:
-        """One call, at most `model_timeout` seconds in all. Raises `model.*` errors, Internal, or ModelPaused."""
+    async def ask(self, template: RequestTemplate, body: bytes, *, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+        """One call, at most `model_timeout` seconds in all, with a body of the template's.
+
+        Raises `model.*` errors, Internal, or ModelPaused.
+        """
         async with self._gate.call(template.model):
-            return await self._ask(template, template.body(*content), reply)
+            return await self._ask(template, body, reply)
 
     async def stream(
         self,
@@ -161,6 +164,8 @@ def _charging(template: RequestTemplate, usage: Usage) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=spent) from error
+    except UnicodeError as error:  # Half of a surrogate pair: JSON can say it, UTF-8 cannot.
+        raise ModelBadOutput(f"not a text: {type(error).__name__}", spent=spent) from error
     except PipelineError as error:
         error.spent = spent
         raise
@@ -173,6 +178,8 @@ def translate(error: Exception) -> PipelineError:
     """
     if isinstance(error, openai.APIStatusError):
         return _by_status(error)
+    if type(error) is openai.APIError:  # The SDK's word for an `error` event of a stream.
+        return failure("failed", _code_of(error))
     causes = _causes(error)
     if any(isinstance(cause, _TooLong) for cause in causes):
         return ModelBadOutput("the reply is too long, or compressed")
@@ -206,7 +213,7 @@ KINDS: Mapping[type[BaseException], type[PipelineError]] = {
     httpx2.TimeoutException: ModelTimeout,
     Exception: ModelUnavailable,  # the transports' own
 }
-"""What is no answer of the server, by the nearest class; what is one is decided by its status."""
+"""What is no answer of the server, by the nearest class; what is one is decided by its code and status."""
 
 STATUS_KINDS: Mapping[int, type[PipelineError]] = {
     401: ModelAccount,
@@ -217,10 +224,7 @@ STATUS_KINDS: Mapping[int, type[PipelineError]] = {
     409: ModelUnavailable,
     429: ModelRateLimited,
 }
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "access_terminated"})
-REFUSAL_CODES = frozenset(
-    {"content_filter", "content_policy_violation", "image_content_policy_violation", "invalid_prompt", "bio_policy"}
-)
+"""Where the error's code does not say it."""
 
 
 class _TooLong(httpx2.RequestError):
@@ -250,13 +254,14 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 def _by_status(error: openai.APIStatusError) -> PipelineError:
     """4xx that no retry mends and no caller can help is ours: a request that this server does not take."""
-    status, code = error.status_code, str(error.code or error.type or "")
+    status, code = error.status_code, _code_of(error)
     detail = f"upstream {status}, code {code[:60]!r}, param {error.param!s:.60}, request {error.request_id}"
-    if code in REFUSAL_CODES:
-        return ModelRefused(detail)
-    if code in QUOTA_CODES or code == "model_not_found":
-        return ModelAccount(detail)
-    kind = STATUS_KINDS.get(status)
+    kind = CODE_KINDS.get(code) or STATUS_KINDS.get(status)
     if kind is None:
         kind = Internal if 400 <= status < 500 else ModelUnavailable  # noqa: PLR2004 - the client errors
     return kind(detail, retry_after=retry_after(error.response.headers, datetime.now(UTC)))
+
+
+def _code_of(error: openai.APIError) -> str:
+    """Some servers say it as the type alone."""
+    return str(error.code or error.type or "")

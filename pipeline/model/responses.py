@@ -4,6 +4,7 @@ Everything constant comes first and is the same bytes in every call, so that the
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.clean import clean
 from pipeline.errors import (
     Internal,
+    ModelAccount,
     ModelBadOutput,
     ModelRateLimited,
     ModelRefused,
@@ -27,14 +29,22 @@ CACHE_BREAKPOINTS_SINCE = (5, 6)
 MAX_LETTERS = 2000
 """Of one text in a data block. The API takes no longer ones, but it is not the only one to make jobs."""
 
-MODEL_FAILURES: dict[str, type[PipelineError]] = {
+CODE_KINDS: Mapping[str, type[PipelineError]] = {
     "rate_limit_exceeded": ModelRateLimited,
+    "insufficient_quota": ModelAccount,
+    "billing_hard_limit_reached": ModelAccount,
+    "access_terminated": ModelAccount,
+    "model_not_found": ModelAccount,
+    "content_filter": ModelRefused,
+    "content_policy_violation": ModelRefused,
+    "image_content_policy_violation": ModelRefused,
     "invalid_prompt": ModelRefused,
     "bio_policy": ModelRefused,
     "misalignment_policy_violation": ModelRefused,
-    "image_content_policy_violation": ModelRefused,
 }
-"""Codes of a response that failed (openai 3.57, ResponseError); `invalid_image…` and the like are ours to mend."""
+"""By the code of an error, wherever it stands: in a reply with an error status, a response that failed (openai 3.57,
+ResponseError), or an event of a stream.
+"""
 
 
 class RequestTemplate:
@@ -137,6 +147,7 @@ class _Reason(_Loose):
 
 class _Failure(_Loose):
     code: str | None = None
+    type: str | None = None
 
 
 class _TokenDetails(_Loose):
@@ -197,7 +208,7 @@ def parse_event(data: object) -> StreamEvent:
     except ValidationError as error:
         raise ModelBadOutput(f"not an event: {error.error_count()} mistakes") from error
     if event.type == "error":
-        raise _failed("failed", event.code)
+        raise failure("failed", event.code)
     return event
 
 
@@ -222,7 +233,8 @@ def parse_response(body: bytes) -> Response:
 def text_of(response: Response) -> bytes:
     """The reply's text, which should be JSON of the schema. Raises `model.*` errors when there is none to have."""
     if response.error is not None or response.status not in {"completed", "incomplete"}:
-        raise _failed(response.status, response.error.code if response.error else None)
+        error = response.error or _Failure()
+        raise failure(response.status, error.code or error.type)
     parts = [part for item in response.output if item.type == "message" for part in item.content or []]
     if any(part.type == "refusal" for part in parts):
         raise ModelRefused("the model refused")
@@ -236,10 +248,11 @@ def _has_breakpoints(model: str) -> bool:
     return version is not None and (int(version[1]), int(version[2] or 0)) >= CACHE_BREAKPOINTS_SINCE
 
 
-def _failed(status: str, code: str | None) -> PipelineError:
+def failure(status: str, code: str | None) -> PipelineError:
+    """What a response that is not whole stands for. Codes like `invalid_image…` are ours to mend."""
     detail = f"the response is {status}: {code!s:.60}"
-    if code in MODEL_FAILURES:
-        return MODEL_FAILURES[code](detail)
+    if (kind := CODE_KINDS.get(code or "")) is not None:
+        return kind(detail)
     if code is not None and "image" in code:
         return Internal(detail)
     return ModelUnavailable(detail)

@@ -28,6 +28,7 @@ NOT_FOR_PEOPLE = {"FastAPI", "get_openapi"}
 """Callees whose `title` is for programmers."""
 
 PHOTO = re.compile("사진|이미지|그림|photo|image|picture", re.IGNORECASE)
+TRACE = re.compile("trace|추적", re.IGNORECASE)
 
 
 def sources() -> list[Path]:
@@ -71,6 +72,13 @@ def test_a_text_for_people_in_the_code_would_be_found() -> None:
 def test_what_can_happen_to_a_question_in_words_speaks_of_no_photo(code: str, locale: Locale) -> None:
     text = Texts.load(RESOURCES).error(code, locale)
     assert not PHOTO.search(f"{text.title} {text.message} {text.advice}")
+
+
+@pytest.mark.parametrize("locale", Locale)
+@pytest.mark.parametrize("code", ALL_CODES)
+def test_no_failure_asks_for_a_trace_id_that_a_chat_answer_lacks(code: str, locale: Locale) -> None:
+    text = Texts.load(RESOURCES).error(code, locale)
+    assert not TRACE.search(f"{text.message} {text.advice}")
 
 
 @pytest.mark.parametrize("locale", Locale)

@@ -51,10 +51,13 @@ async def test_an_unsafe_address_is_a_failed_classification(api: ApiServer) -> N
     assert outcome(reply) == (200, "failed", "source.url_unsafe")
 
 
-async def test_a_job_that_takes_too_long_is_cancelled_and_failed(jobs_settings: JobsSettings, ledger: Ledger) -> None:
+async def test_a_job_that_takes_too_long_ends_as_its_caller_is_told(
+    jobs_settings: JobsSettings, ledger: Ledger
+) -> None:
     async with running_api(jobs_settings, classify_wait=0.05) as api:
         reply = await api.client.post(CLASSIFY, json=PHOTO)
         assert outcome(reply) == (200, "failed", "job.deadline_exceeded")
+        assert reply.json() == (await api.client.get(f"/api/v1/scan/{reply.json()['task_id']}/result")).json()
         assert await ledger.depth() == 0
 
 

@@ -106,6 +106,7 @@ async def test_the_result_has_the_shape_that_existing_clients_read(api: ApiServe
                 "insufficiencies": [],
                 "user_answer": "헹궈서 배출하세요.",
             },
+            "others": [],
             "pipeline_version": None,
         },
         "reward": None,

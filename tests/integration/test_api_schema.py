@@ -55,7 +55,7 @@ REJECTIONS = [400, 404, 405, 406, 409, 413, 415, 422, 429]
 def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The api on a thread of its own, for a client that blocks."""
     jobs = JobsSettings.model_validate({"redis_url": redis_server.url})
-    edge = ApiSettings.model_validate({"max_wait": 0.01, "classify_wait": 0.01})
+    edge = ApiSettings.model_validate({"max_wait": 0.01, "classify_wait": 0.01, "chat_wait": 0.01})
     pipeline = PipelineSettings.model_validate({"upload_dir": tmp_path_factory.mktemp("uploads")})
     app = build_app(edge, jobs, pipeline)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))

@@ -123,9 +123,13 @@ async def test_a_follower_who_is_slow_still_has_the_whole_text(ledger: Ledger, f
 # --- the worker's side ---
 
 
+def never() -> None:
+    raise AssertionError("the claim is not lost")
+
+
 async def test_many_tokens_are_few_writes(ledger: Ledger, drafts: Drafts) -> None:
     claim = await claimed(ledger)
-    draft = JobDraft(drafts, claim)
+    draft = JobDraft(drafts, claim, never)
     before = await ledger.client.xlen(FEED)
     for _ in range(500):
         await draft("토큰 ")
@@ -136,7 +140,7 @@ async def test_many_tokens_are_few_writes(ledger: Ledger, drafts: Drafts) -> Non
 
 async def test_a_text_that_is_replaced_is_told_anew(ledger: Ledger, drafts: Drafts) -> None:
     claim = await claimed(ledger)
-    draft = JobDraft(drafts, claim)
+    draft = JobDraft(drafts, claim, never)
     await draft("틀린 글")
     await draft("바른 글", anew=True)
     await draft.flush()
@@ -145,18 +149,65 @@ async def test_a_text_that_is_replaced_is_told_anew(ledger: Ledger, drafts: Draf
 
 async def test_the_record_does_not_grow_without_bound(ledger: Ledger, drafts: Drafts) -> None:
     claim = await claimed(ledger)
-    draft = JobDraft(drafts, claim)
+    draft = JobDraft(drafts, claim, never)
     for _ in range(20):
         await draft("가" * 1000)
-        await draft.flush()
-    assert len((await drafts.of(claim.job_id)).text) <= LONGEST
+    await draft.flush()
+    await draft("가")
+    await draft.flush()
+    assert (await drafts.of(claim.job_id)).text == "가" * LONGEST
+
+
+async def test_a_stale_claim_is_written_to_once_and_lost_at_once(
+    ledger: Ledger, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await claimed(ledger)
+    await ledger.cancel(claim.job_id)
+    writes = count_writes(monkeypatch)
+    losses: list[Claim] = []
+    draft = JobDraft(drafts, claim, lambda: losses.append(claim))
+    for n in range(5):
+        await draft("토큰 ")
+        await eventually(lambda: _has_lost(losses))
+        await draft("토큰 ", anew=n == 0)
+    await draft.flush()
+    assert (len(writes), losses) == (1, [claim])
+
+
+async def test_a_claim_that_is_stale_when_the_text_is_whole_is_left_to_the_last_write(
+    ledger: Ledger, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It charges the call, whoever has the job."""
+    claim = await claimed(ledger)
+    await ledger.cancel(claim.job_id)
+    writes = count_writes(monkeypatch)
+    draft = JobDraft(drafts, claim, never)
+    await draft("토큰 ")
+    await draft.flush()
+    assert len(writes) == 1
+
+
+def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    writes: list[str] = []
+    add = Drafts.add
+
+    async def counted(drafts: Drafts, claim: Claim, piece: str, *, anew: bool) -> None:
+        writes.append(piece)
+        await add(drafts, claim, piece, anew=anew)
+
+    monkeypatch.setattr(Drafts, "add", counted)
+    return writes
+
+
+async def _has_lost(losses: list[Claim]) -> bool:
+    return len(losses) > 0
 
 
 async def test_a_piece_whose_fate_is_unknown_is_told_again_from_the_start(
     ledger: Ledger, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await claimed(ledger)
-    draft = JobDraft(drafts, claim)
+    draft = JobDraft(drafts, claim, never)
     await draft("하나 ")
     await draft.flush()
     with monkeypatch.context() as broken:

@@ -243,6 +243,24 @@ async def test_a_job_past_its_deadline_is_ended_by_the_sweep_whether_it_runs_or_
     assert job.error.code == "job.deadline_exceeded"
 
 
+async def test_a_job_given_up_ends_as_one_past_its_deadline_and_an_ended_one_keeps_its_end(ledger: Ledger) -> None:
+    for claim in (await claimed(ledger), None):
+        job_id = claim.job_id if claim else (await ledger.create(new_job())).job_id
+        job = await ledger.give_up(job_id)
+        assert job is not None
+        assert job.error is not None
+        assert (job.status, job.error.code) == (JobStatus.FAILED, "job.deadline_exceeded")
+        if claim:
+            with pytest.raises(StaleClaim):
+                await ledger.complete(claim, result())
+    ended = await claimed(ledger)
+    await ledger.complete(ended, result())
+    kept = await ledger.give_up(ended.job_id)
+    assert kept is not None
+    assert kept.status is JobStatus.COMPLETED
+    assert await ledger.give_up("nothing") is None
+
+
 async def test_a_job_that_takes_down_its_workers_is_ended_as_worker_lost(
     ledger: Ledger, jobs_settings: JobsSettings
 ) -> None:

@@ -1,12 +1,14 @@
 """The real SDK against a server that answers well, badly or not at all."""
 
 import asyncio
+import gc
 import inspect
 import socket
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,9 +27,9 @@ from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.texts import Texts
-from pipeline.types import JobInput, Locale, SourceImage
+from pipeline.types import Checkpoints, JobInput, Locale, PipelineResult, SourceImage, StageEvent
 from tests.support import image_server, openai_server
-from tests.support.image_server import Answer, ImageServer, reply
+from tests.support.image_server import Answer, ImageServer, Request, reply
 from tests.support.jobs import observation
 from tests.support.openai_server import SEEN, WRITTEN, completed, problem
 from tests.support.redis_server import free_port
@@ -234,6 +236,7 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (problem(422), "internal"),
         (problem(429, "rate_limit_exceeded"), "model.rate_limited"),
         (problem(429, "insufficient_quota"), "model.account"),
+        (problem(400, "misalignment_policy_violation"), "model.refused"),
         (problem(500, "server_error"), "model.unavailable"),
         (problem(503), "model.unavailable"),
         (reply(302, Location="http://127.0.0.1:1/elsewhere"), "model.unavailable"),
@@ -255,6 +258,9 @@ async def test_an_answer_is_one_plain_line_a_step(client: OpenAIClient, server: 
         (openai_server.failed("server_error"), "model.unavailable"),
         (openai_server.failed("rate_limit_exceeded"), "model.rate_limited"),
         (openai_server.failed("image_content_policy_violation"), "model.refused"),
+        (openai_server.failed("content_filter"), "model.refused"),
+        (openai_server.failed("insufficient_quota"), "model.account"),
+        (openai_server.failed("billing_hard_limit_reached"), "model.account"),
         (openai_server.failed("invalid_base64_image"), "internal"),
         (openai_server.response("queued", []), "model.unavailable"),
         (image_server.silence(), "model.timeout"),
@@ -369,6 +375,8 @@ def test_no_exception_of_the_sdk_is_unmapped() -> None:
 def test_each_exception_of_the_sdk_has_its_entry(name: str, code: str) -> None:
     kind = SDK[name]
     error = kind.__new__(kind)
+    if isinstance(error, openai.APIError):
+        openai.APIError.__init__(error, "why", httpx2.Request("POST", "http://127.0.0.1/v1/responses"), body=None)
     assert translate(error).spec.code == code
 
 
@@ -395,3 +403,38 @@ async def test_without_a_key_only_the_local_model_is_there() -> None:
     pipeline = build_pipeline(PipelineSettings.model_validate({}))
     assert pipeline.models == ("local",)
     await pipeline.close()
+
+
+class NoReuse:
+    async def find(self, fingerprint: str) -> PipelineResult | None:
+        del fingerprint
+        return None
+
+
+async def emit_nothing(*events: StageEvent) -> None:
+    del events
+
+
+def photos_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(each, SourceImage) for each in gc.get_objects())
+
+
+async def test_while_the_model_looks_the_photo_is_kept_by_the_request_alone(server: ImageServer) -> None:
+    """A job waits seconds here, and there are hundreds."""
+    before, kept = photos_in_memory(), []  # Tests have some of their own.
+
+    def answer(request: Request) -> Answer:
+        kept.append(photos_in_memory())
+        return openai_server.well_behaved(request)
+
+    photo = (Path(__file__).parents[2] / "samples" / "glass-1.jpg").read_bytes()
+    with image_server.image_server() as origin:
+        url = origin.on("/photo.jpg", reply(200, photo))
+        server.fallback = answer
+        pipeline = build_pipeline(settings_for(server, fetch_allow="127.0.0.1", model_timeout=30.0))
+        job = JobInput(image_url=url)
+        finished = await pipeline.run(job, resume=Checkpoints(), emit=emit_nothing, reuse=NoReuse())
+        await pipeline.close()
+    assert finished.result.rule.category == "유리병"
+    assert kept == [before, before]

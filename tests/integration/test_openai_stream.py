@@ -1,6 +1,7 @@
 """Prose from a hosted model, through the real SDK: what is asked for, what is heard, and how a stream goes wrong."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.support.openai_server import (
     failed,
     openai_server,
     problem,
+    response_body,
     sse,
     streamed,
 )
@@ -120,7 +122,7 @@ async def test_control_characters_and_outer_blanks_are_never_told(client: OpenAI
     server.fallback = lambda _request: streamed(["\n ", "유리\x00", "병\u202e은 ", "\n", "비워요", " \n"])
     heard: list[str] = []
     answer = await write(client, heard)
-    assert answer.user_answer == "".join(heard) == "유리 병 은 \n비워요"
+    assert answer.user_answer == "".join(heard) == "유리 병은 \n비워요"
 
 
 async def test_a_server_that_knows_no_streams_is_understood(client: OpenAIClient, server: ImageServer) -> None:
@@ -142,6 +144,9 @@ def stopped(reason: str) -> Answer:
     return streamed(["반쪽 "], last="incomplete", incomplete_details={"reason": reason})
 
 
+HALF = "유리병 \ud83d"
+"""Its last letter is half of a surrogate pair."""
+
 REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]
 
 
@@ -155,6 +160,8 @@ REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]
         (streamed(["반쪽 "], last=None), "model.unavailable"),
         (streamed([], last="failed", error={"code": "rate_limit_exceeded"}), "model.rate_limited"),
         (streamed(["반쪽 "], last="failed", error={"code": "server_error"}), "model.unavailable"),
+        (streamed(["반쪽 "], last="failed", error={"code": "insufficient_quota"}), "model.account"),
+        (streamed(["반쪽 "], last="failed", error={"code": "content_filter"}), "model.refused"),
         (
             streamed(["반쪽 "], last="incomplete", incomplete_details={"reason": "max_output_tokens"}),
             "model.bad_output",
@@ -170,6 +177,13 @@ REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]
             "model.unavailable",
         ),
         (reply(200, sse("error", code="rate_limit_exceeded"), Content_Type="text/event-stream"), "model.rate_limited"),
+        (events(sse("error", code="insufficient_quota")), "model.account"),
+        (events(sse("error", code="content_policy_violation")), "model.refused"),
+        (events(sse("error", error={"code": "insufficient_quota"})), "model.account"),
+        (events(sse("error", error={"code": None, "type": "insufficient_quota"})), "model.account"),
+        (events(sse("error", error={"code": "content_filter", "message": "x"})), "model.refused"),
+        (events(sse("error", error={"code": "rate_limit_exceeded"})), "model.rate_limited"),
+        (events(sse("error", error={"message": "x"})), "model.unavailable"),
         (reply(200, b"data: {no json\n\n", Content_Type="text/event-stream"), "model.bad_output"),
         (reply(200, b"data: [1, 2]\n\n", Content_Type="text/event-stream"), "model.bad_output"),
         (reply(200, b"data: {}\n\n", Content_Type="text/event-stream"), "model.bad_output"),
@@ -194,6 +208,19 @@ async def test_what_was_paid_for_in_vain_is_known(client: OpenAIClient, server: 
     server.fallback = lambda _request: streamed([" "])
     with pytest.raises(PipelineError) as refused:
         await write(client)
+    assert refused.value.spent is not None
+    assert refused.value.spent.usage.output_tokens == 100
+
+
+async def test_a_text_that_is_no_unicode_is_bad_output_and_paid_for(client: OpenAIClient, server: ImageServer) -> None:
+    last = {
+        "type": "response.completed",
+        "response": response_body("completed", [{"type": "output_text", "text": HALF}]),
+    }
+    server.fallback = lambda _request: events(f"data: {json.dumps(last)}\n\n".encode())
+    with pytest.raises(PipelineError) as refused:
+        await write(client)
+    assert refused.value.spec.code == "model.bad_output"
     assert refused.value.spent is not None
     assert refused.value.spent.usage.output_tokens == 100
 

@@ -15,11 +15,11 @@ import pytest
 
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Channel, LocalStore, new_key
-from pipeline.types import JobInput
+from pipeline.types import AnswerForm, JobInput
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
-from tests.support.openai_server import late, problem, purpose_of, refusal, well_behaved
+from tests.support.openai_server import late, problem, purpose_of, refusal, streamed, well_behaved
 from tests.support.redis_server import free_port, start_redis
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, ended, submit, working
@@ -271,6 +271,29 @@ async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
     model.fallback = well_behaved
     assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
     assert (await ended(feed, job_id)).status == "cancelled"
+
+
+async def test_a_chat_that_is_cancelled_while_it_is_written_holds_its_slot_no_longer(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, model: ImageServer
+) -> None:
+    """Its draft hears of it first, long before the lease is renewed."""
+    chat = JobInput(user_input="유리병", form=AnswerForm.PROSE)
+    async with working(ledger, redis_url, model, concurrency=1, WORKERS_LEASE="90"):
+        model.fallback = lambda request: (
+            streamed(["낱말 "] * 500, pause=0.1) if purpose_of(request) == "chat" else well_behaved(request)
+        )
+        job_id, after = [await new_chat(ledger, queue, chat) for _ in range(2)]
+        await eventually(lambda: _has_asked(model, "chat"))
+        model.fallback = well_behaved
+        await ledger.cancel(job_id)
+        assert (await ended(feed, after, within=10)).status == "completed"
+
+
+async def new_chat(ledger: Ledger, queue: JobQueue, chat: JobInput) -> str:
+    job = new_job().model_copy(update={"input": chat})
+    await ledger.create(job)
+    await queue.enqueue(job.job_id)
+    return job.job_id
 
 
 async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(

@@ -1,5 +1,8 @@
 """Reading questions without a model: names, states, and what the things of one question are to one another."""
 
+import threading
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,8 @@ from hypothesis import strategies as st
 from pipeline.grammar import Grammar
 from pipeline.lexicon import Lexicon
 from pipeline.matcher import Matcher
-from pipeline.model.words import LocalText
+from pipeline.model.words import FEW_LETTERS, LocalText
+from pipeline.names import MOST_LETTERS
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.situation import situations
@@ -143,6 +147,48 @@ async def test_the_adapter_reads_as_the_matcher_does() -> None:
     reader = LocalText(matcher)
     assert reader.name == "local/words"
     assert await reader.read("보조배터리", Locale.KO) == (matcher.read("보조배터리", Locale.KO), Usage())
+
+
+class Noting:
+    """A matcher that notes on which thread it reads."""
+
+    def __init__(self) -> None:
+        self.thread = 0
+
+    def read(self, _question: str, _locale: Locale) -> NotWaste:
+        self.thread = threading.get_ident()
+        return NotWaste()
+
+
+@pytest.mark.parametrize(("letters", "is_on_the_loop"), [(FEW_LETTERS, True), (FEW_LETTERS + 1, False)])
+async def test_the_loop_goes_on_while_a_long_question_is_read(letters: int, *, is_on_the_loop: bool) -> None:
+    noting = Noting()
+    await LocalText(cast("Matcher", noting)).read("가" * letters, Locale.KO)
+    assert (noting.thread == threading.get_ident()) == is_on_the_loop
+
+
+POLITE = "안녕하세요, 늘 친절하게 알려 주셔서 정말 고맙습니다. "
+
+
+@pytest.mark.parametrize("question", [POLITE * 30 + "유리병 어떻게 버려요?", "유리병 어떻게 버려요? " + POLITE * 30])
+def test_of_a_long_question_both_ends_are_read(question: str) -> None:
+    assert categories(question) == ["유리병"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "음" * (MOST_LETTERS // 2 - 3) + " 우산" + "꽂이 " + "음" * MOST_LETTERS,
+        "음" * MOST_LETTERS + " 고무" + "장갑 " + "음" * (MOST_LETTERS // 2 - 3),
+    ],
+)
+def test_a_long_question_is_not_read_as_half_words(question: str) -> None:
+    assert matcher.read(question, Locale.KO) == UnknownThing()
+
+
+def test_a_question_that_is_not_read_whole_may_be_about_waste() -> None:
+    assert matcher.read(POLITE * 12 + "유리병 어떻게 버려요? " + POLITE * 12, Locale.KO) == UnknownThing()
+    assert matcher.read(POLITE * 2, Locale.KO) == NotWaste()
 
 
 @given(st.text(max_size=600))

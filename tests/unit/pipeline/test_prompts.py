@@ -40,10 +40,8 @@ class Recorder:
         self.settings = PipelineSettings.model_validate({"openai_api_key": "sk-test"})
         self.body = b""
 
-    async def ask(
-        self, template: RequestTemplate, *content: dict[str, Any], reply: type[BaseModel]
-    ) -> tuple[BaseModel, Usage]:
-        self.body = template.body(*content)
+    async def ask(self, _template: RequestTemplate, body: bytes, *, reply: type[BaseModel]) -> tuple[BaseModel, Usage]:
+        self.body = body
         replies = {"Seen": SEEN, "Read": READ, "Written": WRITTEN}
         return reply.model_validate(replies[reply.__name__]), Usage()
 
