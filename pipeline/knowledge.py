@@ -13,11 +13,11 @@ from pipeline.fingerprint import LOCAL_MODEL, fingerprints, local_model_of, pipe
 from pipeline.grammar import Grammar
 from pipeline.insufficiency import Insufficiencies
 from pipeline.lexicon import Lexicon
-from pipeline.model.things import THINGS, Things
 from pipeline.resource import read_yaml
 from pipeline.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from pipeline.texts import PLACEHOLDER, PROMPT_PLACEHOLDER, Texts
+from pipeline.things import THINGS, Things
 from pipeline.types import Locale
 
 QUOTED = re.compile("`([^`]+)`")

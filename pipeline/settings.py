@@ -70,7 +70,7 @@ class PipelineSettings(EnvironmentSettings):
         PRICES, description="JSON: model → US dollars per million tokens, for the cost in results."
     )
     local_threshold: float = Field(
-        0.5, ge=0, le=1, description="Below this confidence the local model abstains and says 미분류."
+        0.8, ge=0, le=1, description="Below this confidence the local model abstains and says 미분류."
     )
 
     # Intake

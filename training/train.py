@@ -33,7 +33,7 @@ TAPS = (7, 11, 15, 20, 21)
 """Blocks whose mean activations the frozen head sees beside the last layer's: material shows in texture, which comes
 early."""
 
-SHARE = 0.65
+SHARE = 0.7
 """Of the tuned head in the logits; the rest is the frozen head's."""
 
 TURN, SLOPE = 0.75, 3.0
@@ -182,9 +182,8 @@ def _tuned(truth: Labels, folds: Labels, fold: int) -> Tail:
     if not path.exists():
         tail = tune(load_network(SIDE).blocks, _seen().activations, rows, truth[rows], name=f"fold {fold}")
         torch.save(tail, path)
-    tail = torch.load(path, weights_only=False)
-    assert isinstance(tail, Tail)
-    return tail
+    kept: Tail = torch.load(path, weights_only=False)
+    return kept
 
 
 def _out_of_fold(

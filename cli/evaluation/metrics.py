@@ -55,6 +55,7 @@ def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
         verdicts={verdict: verdicts[verdict] for verdict in Verdict},
         errors=dict(sorted(Counter(item.error for item in items if item.error).items())),
         accuracy=_share(verdicts[Verdict.RIGHT], len(items)),
+        guess_accuracy=_share(sum(item.guess == item.truth for item in items), len(items)),
         macro_f1=_mean([each.f1 or 0.0 for each in classes if each.support]),
         classes=classes,
         confusion=_confusion(items),

@@ -78,6 +78,7 @@ def _summary(figures: Figures) -> Table:
     right = f"{count[Verdict.RIGHT]} of {figures.photos} photos"
     rest = ", ".join(f"{count[each]} {each}" for each in Verdict if each is not Verdict.RIGHT)
     table.add_row("accuracy", Text(percent(figures.accuracy), style="bold"), f"{right}; {rest}")
+    table.add_row("guesses", percent(figures.guess_accuracy), "right, whether they were said or not")
     table.add_row("macro-F1", f"{figures.macro_f1:.3f}", "over the categories that have photos")
     for code, photos in figures.errors.items():
         table.add_row("error", str(photos), Text(code, style="red"))

@@ -122,12 +122,16 @@ class Selective(Recorded):
 
 
 class Figures(Recorded):
-    """All photos count: one that abstained or failed is not right. `confusion` is truth → what was said → photos."""
+    """All photos count: one that abstained or failed is not right. `confusion` is truth → what was said → photos.
+
+    `guess_accuracy` is the accuracy if every guess were said: that of the model without its threshold.
+    """
 
     photos: int
     verdicts: Mapping[Verdict, int]
     errors: Mapping[str, int]
     accuracy: float
+    guess_accuracy: float
     macro_f1: float
     classes: tuple[ClassFigures, ...]
     confusion: Mapping[str, Mapping[str, int]]

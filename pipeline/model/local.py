@@ -18,10 +18,10 @@ from pipeline.image import to_rgb
 from pipeline.insufficiency import missing_texts, texts_of
 from pipeline.model import LOCAL, Tell
 from pipeline.model.looks import Looks
-from pipeline.model.things import THINGS, Things
 from pipeline.resource import read_yaml, repeated
 from pipeline.rulebook import UNCLASSIFIED, Rulebook, RuleText
 from pipeline.texts import Texts
+from pipeline.things import THINGS, Things
 from pipeline.types import (
     Answer,
     AnswerForm,

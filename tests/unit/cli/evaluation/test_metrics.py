@@ -35,6 +35,10 @@ def test_every_photo_counts_and_only_right_ones_are_right(figures: Figures) -> N
     assert figures.errors == {"source.corrupt_image": 1}
 
 
+def test_a_guess_that_was_not_said_counts_as_a_guess(figures: Figures) -> None:
+    assert figures.guess_accuracy == 0.6
+
+
 def test_precision_recall_and_f1_of_a_class(figures: Figures) -> None:
     paper, glass, metal = (of_class(figures, name) for name in (PAPER, GLASS, METAL))
     assert (paper.precision, paper.recall, paper.f1) == (0.6, 0.75, 0.666667)  # 3/5, 3/4, 6/9
