@@ -64,15 +64,6 @@ def assign_folds(labels: Labels) -> Labels:
     return folds
 
 
-def out_of_fold(features: Floats, labels: Labels, folds: Labels) -> Floats:
-    """Logits of each photo's plain view by a head that was not trained on that photo."""
-    logits = np.empty((len(labels), len(CLASSES)), np.float32)
-    for fold in range(FOLDS):
-        held = folds == fold
-        logits[held] = fit(features[~held], labels[~held]).logits(features[held, 0])
-    return logits
-
-
 def fit_temperature(logits: Floats, labels: Labels) -> float:
     """The divisor of the logits that makes the labels likeliest."""
     log_temperature = torch.zeros(1, requires_grad=True)
@@ -87,9 +78,3 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
     optimiser.step(loss)
     return float(log_temperature.detach().exp())
-
-
-def softmax(logits: Floats, temperature: float) -> Floats:
-    scaled = logits / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -128,7 +128,7 @@ class LocalVision:
         return self._rulebook.classification(middle, None)
 
     def _look(self, data: bytes) -> list[tuple[str, float]]:
-        """Middle categories with their probabilities, likeliest first; none if it is like nothing. Blocks for 20 ms."""
+        """Middle categories with their probabilities, likeliest first; none if it is like nothing. Blocks for 15 ms."""
         pixels = to_rgb(data, self._card.side)[np.newaxis]
         outputs = self._session.run(OUTPUTS, {"pixels": pixels})
         (row,) = self._looks.probabilities(*(np.asarray(output, np.float64) for output in outputs))
