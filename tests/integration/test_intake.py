@@ -94,11 +94,18 @@ async def test_the_log_of_a_failed_fetch_says_which_job_where_and_what_came(
     paths = {"/told.jpg": reply(403, denied), "/denied.jpg": reply(403, b"secret"), "/gone.jpg": reply(404)}
     urls = [f"{origin.on(path, answer)}?X-Sig=secret" for path, answer in paths.items()]
     urls.append(f"{origin.url('/old.jpg')}?Expires=1600000000&Signature=secret")
+    log = ""
+
+    async def all_are_logged() -> bool:  # A job has ended before its last line is written.
+        nonlocal log
+        log += capfd.readouterr().err
+        return log.count('"job.failed"') == len(urls)
+
     async with working(ledger, redis_url, model):
         ids = [await submit(ledger, queue, url) for url in urls]
         for job_id in ids:
             await ended(feed, job_id)
-    log = capfd.readouterr().err
+        await eventually(all_are_logged)
     lines = [orjson.loads(line) for line in log.splitlines() if line.startswith("{")]
     failed = {line["job_id"]: (line["code"], line["detail"]) for line in lines if line["event"] == "job.failed"}
     assert [failed[job_id] for job_id in ids] == [
