@@ -39,7 +39,7 @@ from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
 from pipeline.knowledge import Knowledge
 from pipeline.model.hosted import HostedVision, Seen, Written
-from pipeline.model.openai import OpenAIClient
+from pipeline.model.openai import OpenAIClient, Passing
 from pipeline.model.responses import RequestTemplate
 from pipeline.settings import PipelineSettings
 from pipeline.types import Candidate, Locale, SourceImage, Stage, Usage
@@ -122,7 +122,7 @@ class BodyOnly:
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
 
-    async def ask(self, _template: RequestTemplate, _body: bytes, *, reply: type[Seen]) -> tuple[Seen, Usage]:
+    async def ask(self, _template: RequestTemplate, _body: Passing, *, reply: type[Seen]) -> tuple[Seen, Usage]:
         del reply
         return SEEN, Usage()
 

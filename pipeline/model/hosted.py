@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipeline.clean import clean, one_line
 from pipeline.errors import ModelBadOutput
 from pipeline.model import Tell
-from pipeline.model.openai import OpenAIClient
+from pipeline.model.openai import OpenAIClient, Passing
 from pipeline.model.responses import RequestTemplate, data_block
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.texts import Texts, render_answer_prompt, render_chat_prompt, render_question_prompt, render_vision_prompt
@@ -98,8 +98,9 @@ class HostedVision:
 
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation:
         body = self._template.body(_photo_block(image), data_block({"locale": locale, "user_text": question}))
-        del image  # While the model looks, the photo lies in memory once: in the body.
-        seen, usage = await self._client.ask(self._template, body, reply=Seen)
+        passing = Passing(body)
+        del image, body  # While the model looks, the photo is not in memory at all.
+        seen, usage = await self._client.ask(self._template, passing, reply=Seen)
         return self._observation(seen, usage)
 
     def _observation(self, seen: Seen, usage: Usage) -> Observation:

@@ -44,6 +44,24 @@ MAX_CONNECTIONS = 4096
 
 JSON: Any = {"headers": {"Content-Type": "application/json"}}  # of a type that the SDK keeps to itself
 
+
+def _of_length(length: int) -> Any:
+    """Said in advance, so that a body in pieces is not sent in chunks, which some servers refuse."""
+    return {"headers": JSON["headers"] | {"Content-Length": str(length)}}
+
+
+class Passing:
+    """A body that is gone once it was sent: what has gone to the model need not wait for its reply in memory, too."""
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._left = [body]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._left:
+            yield self._left.pop()
+
+
 Events = AsyncStream[object]
 """Of plain JSON: the SDK's own types of events would cost more than all else it does."""
 
@@ -71,7 +89,9 @@ class OpenAIClient:
             ),
         )
 
-    async def ask(self, template: RequestTemplate, body: bytes, *, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+    async def ask(
+        self, template: RequestTemplate, body: bytes | Passing, *, reply: type[Parsed]
+    ) -> tuple[Parsed, Usage]:
         """One call, at most `model_timeout` seconds in all, with a body of the template's.
 
         Raises `model.*` errors, Internal, or ModelPaused.
@@ -98,9 +118,10 @@ class OpenAIClient:
             with _charging(template, usage):
                 return text_of(response).decode() or heard, usage
 
-    async def _ask(self, template: RequestTemplate, body: bytes, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+    async def _ask(self, template: RequestTemplate, body: bytes | Passing, reply: type[Parsed]) -> tuple[Parsed, Usage]:
+        options = _of_length(body.length) if isinstance(body, Passing) else JSON
         async with self._in_time():
-            response = await self._sdk.post("/responses", cast_to=httpx2.Response, content=body, options=JSON)
+            response = await self._sdk.post("/responses", cast_to=httpx2.Response, content=body, options=options)
         parsed = parse_response(response.content)
         usage = self._usage(template, parsed)
         with _charging(template, usage):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import socket
+import threading
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -21,8 +22,9 @@ from pipeline.clean import clean
 from pipeline.errors import PipelineError
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
-from pipeline.model.hosted import HostedAnswer, HostedVision
-from pipeline.model.openai import OpenAIClient, translate
+from pipeline.model.hosted import HostedAnswer, HostedVision, Seen
+from pipeline.model.openai import OpenAIClient, Passing, translate
+from pipeline.model.responses import RequestTemplate
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
@@ -420,7 +422,38 @@ def photos_in_memory() -> int:
     return sum(isinstance(each, SourceImage) for each in gc.get_objects())
 
 
-async def test_while_the_model_looks_the_photo_is_kept_by_the_request_alone(server: ImageServer) -> None:
+class Body(bytes):
+    """One whose end is told of; bytes take no weak references."""
+
+    gone: threading.Event
+
+    def __del__(self) -> None:
+        self.gone.set()
+
+
+async def test_a_body_that_was_sent_is_not_kept_until_the_reply(server: ImageServer, client: OpenAIClient) -> None:
+    template = RequestTemplate(client.settings, model="m", purpose="vision", prompt="?", schema={})
+    body = Body(template.body({"type": "input_text", "text": "x" * 1_000_000}))
+    body.gone = gone = threading.Event()
+    size, kept = len(body), []
+
+    def once_it_is_gone(request: Request) -> Answer:
+        async def answer(writer: asyncio.StreamWriter) -> None:
+            kept.append(not await asyncio.to_thread(gone.wait, 1.0))
+            await completed(SEEN)(writer)
+
+        assert len(request.body) == size
+        assert "transfer-encoding" not in request.headers
+        return answer
+
+    server.fallback = once_it_is_gone
+    passing = Passing(body)
+    del body
+    await client.ask(template, passing, reply=Seen)
+    assert kept == [False]
+
+
+async def test_while_the_model_looks_the_photo_is_not_in_memory(server: ImageServer) -> None:
     """A job waits seconds here, and there are hundreds."""
     before, kept = photos_in_memory(), []  # Tests have some of their own.
 

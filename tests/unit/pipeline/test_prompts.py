@@ -12,7 +12,7 @@ from pipeline.clean import clean
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
 from pipeline.model.hosted import HostedAnswer, HostedText, HostedVision
-from pipeline.model.openai import OpenAIClient
+from pipeline.model.openai import OpenAIClient, Passing
 from pipeline.model.responses import MAX_LETTERS, RequestTemplate, data_block
 from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
@@ -40,8 +40,10 @@ class Recorder:
         self.settings = PipelineSettings.model_validate({"openai_api_key": "sk-test"})
         self.body = b""
 
-    async def ask(self, _template: RequestTemplate, body: bytes, *, reply: type[BaseModel]) -> tuple[BaseModel, Usage]:
-        self.body = body
+    async def ask(
+        self, _template: RequestTemplate, body: bytes | Passing, *, reply: type[BaseModel]
+    ) -> tuple[BaseModel, Usage]:
+        self.body = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
         replies = {"Seen": SEEN, "Read": READ, "Written": WRITTEN}
         return reply.model_validate(replies[reply.__name__]), Usage()
 
