@@ -114,7 +114,6 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -134,15 +133,18 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
     )
     app.state.watch = watch
     problems.install(app)
-    app.include_router(scans.router)
-    app.include_router(job_routes(JobKind.SCAN))
-    app.include_router(events.event_routes(JobKind.SCAN))
-    app.include_router(chat.router)
-    app.include_router(job_routes(JobKind.CHAT))
-    app.include_router(events.event_routes(JobKind.CHAT))
-    app.include_router(deliveries.router)
-    app.include_router(images.router)
-    app.include_router(meta.router)
+    for each in (
+        scans.router,
+        job_routes(JobKind.SCAN),
+        events.event_routes(JobKind.SCAN),
+        chat.router,
+        job_routes(JobKind.CHAT),
+        events.event_routes(JobKind.CHAT),
+        deliveries.router,
+        images.router,
+        meta.router,
+    ):
+        app.router.routes += each.routes
     pages.install(app)
     deliveries.describe(app)
     description.install(app)

@@ -3,8 +3,9 @@
 from contextlib import suppress
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from api import direct
 from api.deps import CancelAfter, IdempotencyKey, Prefer, Services, Wired, deadline, in_time, is_async_preferred
 from api.description import ok, problems
 from api.jobs import end_of, fingerprint_of, photo_of, require_model, submitted, take
@@ -27,7 +28,7 @@ MARGIN = 2.0
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix=f"{API}/chat", tags=["chat"])
+router = direct.router(f"{API}/chat", "chat")
 
 
 @router.post(

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, FastAPI, Header, Response
+from fastapi import FastAPI, Header, Response
 
+from api import direct
 from api.deps import Wired
 from api.description import ok, problems
 from api.jobs import find_job
@@ -16,7 +17,7 @@ from workers.jobs.view import WebhookView
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix=f"{API}/scan", tags=["webhooks"])
+router = direct.router(f"{API}/scan", "webhooks")
 
 
 @router.get(

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, cast
 
 import orjson
@@ -11,6 +12,7 @@ import structlog
 from fastapi import APIRouter, Header, Response
 from starlette.types import Receive, Scope, Send
 
+from api import direct
 from api.deps import Services, Wired
 from api.description import EVENTS, problems
 from api.jobs import find_job, operation
@@ -39,12 +41,14 @@ LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="The last `id` received: the stream goes on after it.")
 ]
 
+Gone = asyncio.Future[None]
+
 log = structlog.get_logger()
 
 
 def event_routes(kind: JobKind) -> APIRouter:
     """To follow a job of this kind."""
-    router = APIRouter(prefix=f"{API}/{kind}", tags=[kind.value])
+    router = direct.router(f"{API}/{kind}", kind.value)
     tells = kind is JobKind.CHAT
 
     @router.get(
@@ -66,41 +70,34 @@ def event_routes(kind: JobKind) -> APIRouter:
         after = await _place(job_id, last_event_id, services)
         if job.status.is_final and not await services.ledger.events(job_id, after):
             return Response(status_code=204)
-        return EventStream(_lines(job_id, after, services, drafts=tells))
+        return EventStream(partial(_lines, job_id, after, services, drafts=tells))
 
     return router
 
 
 class EventStream(Response):
-    """Sends what the iterator yields and closes it when the client has gone. Lighter than a StreamingResponse."""
+    """Sends what `lines` yields, which is told when the client has gone. Lighter than a StreamingResponse."""
 
-    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+    def __init__(self, lines: "Callable[[Gone], AsyncIterator[bytes]]") -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._lines = lines
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        sending = asyncio.ensure_future(self._send_lines(send))
-        leaving = asyncio.ensure_future(_disconnect(receive))
+        gone = asyncio.ensure_future(_disconnect(receive))
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sending.cancel()
-            leaving.cancel()
-            ends = await asyncio.gather(sending, leaving, return_exceptions=True)
-            if isinstance(ends[0], Exception):
-                log.error("stream.broke", exc_info=ends[0])
-
-    async def _send_lines(self, send: Send) -> None:
-        try:
-            async with aclosing(cast("Any", self._lines)) as lines:  # an async generator
+            async with aclosing(cast("Any", self._lines(gone))) as lines:  # an async generator
                 async for line in lines:
                     async with asyncio.timeout(SEND_SECONDS):
                         await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.info("stream.cut", reason="the client takes nothing")
+        except Exception:
+            log.exception("stream.broke")
+        finally:
+            gone.cancel()
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -108,10 +105,10 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-async def _lines(job_id: str, after: int, services: Services, *, drafts: bool) -> AsyncIterator[bytes]:
+async def _lines(job_id: str, after: int, services: Services, gone: Gone, *, drafts: bool) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        following = cast("Any", services.feed.follow_together(job_id, after, drafts=drafts))
+        following = cast("Any", services.feed.follow_together(job_id, after, drafts=drafts, until=gone))
         async with aclosing(following):
             async for together in following:  # One write for all: each costs the server a tenth of a millisecond.
                 yield b"".join([await _line(job_id, news, services) for news in together])

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from starlette.responses import FileResponse
 
+from api import direct
 from api.deps import Services, Wired, origin_of
 from api.description import ok, problems
 from api.problems import Problem
@@ -25,7 +26,7 @@ Signature = Annotated[str, Query(max_length=128, description="Part of the link."
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix=f"{API}/images", tags=["images"])
+router = direct.router(f"{API}/images", "images")
 
 
 @router.post("/{channel}", responses={200: ok(UploadView, "Where to PUT the photo"), **problems(415, 422)})

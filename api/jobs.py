@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api import direct
 from api.deps import Services, Wait, Wired
 from api.description import ok, problems
 from api.problems import Problem, invalid, unavailable
@@ -131,7 +132,7 @@ def operation(name: str, kind: JobKind) -> str:
 
 def job_routes(kind: JobKind) -> APIRouter:
     """To look at a job of this kind and to cancel it."""
-    router = APIRouter(prefix=f"{API}/{kind}", tags=[kind.value])
+    router = direct.router(f"{API}/{kind}", kind.value)
 
     @router.get(
         "/{job_id}",

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from api import direct
 from api.deps import Services, Wired
 from api.description import ok, problems
 from api.problems import ALL_CODES
@@ -24,9 +25,8 @@ from api.schemas import (
 from pipeline.errors import ErrorSpec
 from pipeline.texts import Texts
 from pipeline.types import Locale
-from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable, QueueUnavailable
 from workers.jobs.model import WorkerBeat
-from workers.jobs.queue import QueueUnavailable
 from workers.jobs.usage import DAYS_KEPT, Meter
 
 CHECK_SECONDS = 4.0
@@ -37,7 +37,7 @@ DETAIL_LENGTH = 300
 
 UNKNOWN = "unknown: the ledger cannot be reached"
 
-router = APIRouter(tags=["meta"])
+router = direct.router("", "meta")
 
 
 @router.head("/healthz", include_in_schema=False)

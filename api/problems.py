@@ -16,9 +16,8 @@ from pipeline.knowledge import Knowledge
 from pipeline.storage import LinkExpired, LinkRefused
 from pipeline.types import Locale
 from pipeline.watch import Watch
-from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable, QueueUnavailable
 from workers.jobs.ledger import IdempotencyMismatch
-from workers.jobs.queue import QueueUnavailable
 
 log = structlog.get_logger()
 

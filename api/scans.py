@@ -3,8 +3,9 @@
 from contextlib import suppress
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from api import direct
 from api.deps import (
     CancelAfter,
     FreshAsked,
@@ -50,7 +51,7 @@ from workers.jobs.view import JobView
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix=f"{API}/scan", tags=["scan"])
+router = direct.router(f"{API}/scan", "scan")
 
 
 @router.post(

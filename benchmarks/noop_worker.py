@@ -12,7 +12,7 @@ import redis.asyncio as redis
 from celery import Celery
 
 from workers import broker
-from workers.jobs.queue import RUN_JOB
+from workers.jobs.message import RUN_JOB
 from workers.jobs.settings import JobsSettings
 from workers.jobs.transport import consumer_settings
 

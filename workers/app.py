@@ -30,8 +30,9 @@ from workers.jobs.deliveries import Deliveries
 from workers.jobs.drafts import Drafts
 from workers.jobs.leadership import RENEW_EVERY, Leadership
 from workers.jobs.ledger import Ledger
+from workers.jobs.message import RUN_JOB
 from workers.jobs.model import OverBudget, WorkerBeat
-from workers.jobs.queue import RUN_JOB, JobQueue
+from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 from workers.jobs.transport import consumer_settings
 from workers.jobs.upstream import Upstream

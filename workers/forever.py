@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from pipeline.errors import PipelineError
-from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.queue import QueueUnavailable
+from workers.jobs.connection import LedgerUnavailable, QueueUnavailable
 
 log = structlog.get_logger()
 

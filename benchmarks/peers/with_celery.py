@@ -8,7 +8,7 @@ from celery import Celery
 from openai import OpenAI
 
 from benchmarks.peers.call import DONE, KEPT, MODEL, QUESTION, prompt, redis_url
-from workers.jobs.queue import RUN_JOB
+from workers.jobs.message import RUN_JOB
 from workers.jobs.settings import JobsSettings
 
 app = Celery("peers", broker=redis_url())

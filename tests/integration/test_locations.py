@@ -25,11 +25,11 @@ from tests.support.openai_server import openai_server
 from tests.support.redis_server import free_port
 from tests.support.wait import eventually, wait_until
 from tests.support.worker import PHOTO, ended, submit, working
-from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable, QueueUnavailable
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
 from workers.jobs.location import Sentinels, broker_place
-from workers.jobs.queue import JobQueue, QueueUnavailable
+from workers.jobs.queue import JobQueue
 from workers.jobs.settings import JobsSettings
 
 SERVER = shutil.which("redis-server")

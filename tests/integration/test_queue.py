@@ -3,11 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
+from celery import Celery
 
 from tests.support.redis_server import RedisServer
+from workers.jobs import message
+from workers.jobs.connection import QueueUnavailable
 from workers.jobs.ledger import Ledger
-from workers.jobs.queue import JobQueue, QueueUnavailable, job_born_at, new_job_id
+from workers.jobs.message import RUN_JOB, JobMessage
+from workers.jobs.queue import JobQueue, job_born_at, new_job_id
 from workers.jobs.settings import JobsSettings
 
 
@@ -22,10 +27,32 @@ async def test_each_message_carries_the_job_id_and_nothing_else(queue: JobQueue,
     job_ids = [new_job_id() for _ in range(50)]
     await asyncio.gather(*map(queue.enqueue, job_ids))
     messages = [await ledger.client.lindex("bunri.jobs", place) for place in range(50)]
-    for job_id, message in zip(job_ids, reversed(messages), strict=True):
-        assert isinstance(message, bytes)
-        assert job_id.encode() in message
-        assert b"http" not in message
+    for job_id, sent in zip(job_ids, reversed(messages), strict=True):
+        assert isinstance(sent, bytes)
+        assert job_id.encode() in sent
+        assert b"http" not in sent
+
+
+async def test_a_message_is_what_celery_itself_sends(queue: JobQueue, redis_url: str, ledger: Ledger) -> None:
+    job_id = new_job_id()
+    with Celery("bunri", broker=redis_url, set_as_current=False) as app:
+        app.conf.update(task_default_queue="bunri.jobs", task_ignore_result=True)
+        await asyncio.to_thread(app.send_task, RUN_JOB, (job_id,), task_id=job_id)
+    await queue.enqueue(job_id)
+    await queue.enqueue(job_id)
+    first, second, theirs = [orjson.loads(each) for each in await ledger.client.lrange("bunri.jobs", 0, -1)]
+    tags = {each["properties"].pop("delivery_tag") for each in (first, second, theirs)}
+    assert len(tags) == 3
+    for each in (first, second, theirs):
+        del each["properties"]["reply_to"]  # of the application, not of the message
+    assert first == second == theirs
+
+
+def test_a_celery_that_writes_an_id_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = message._written
+    monkeypatch.setattr(message, "_written", lambda app, job_id: written(app, job_id) + job_id.replace("-", ""))
+    with pytest.raises(RuntimeError):
+        JobMessage("bunri.jobs")
 
 
 async def test_a_silent_broker_is_queue_unavailable_and_the_loop_goes_on(

@@ -17,9 +17,10 @@ from tests.support.openai_server import late, openai_server, well_behaved
 from tests.support.relay import relay
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, SLOTS, ended, submit, working
+from workers.jobs.connection import QueueUnavailable
 from workers.jobs.feed import Feed
 from workers.jobs.ledger import Ledger
-from workers.jobs.queue import JobQueue, QueueUnavailable, new_job_id
+from workers.jobs.queue import JobQueue, new_job_id
 from workers.jobs.settings import JobsSettings
 from workers.jobs.transport import MOST_DELIVERIES, dead_letters
 

@@ -6,9 +6,10 @@ import pytest
 
 from tests.support.jobs import new_job
 from tests.support.wait import eventually
+from workers.jobs.connection import QueueUnavailable
 from workers.jobs.ledger import OUTBOX, Ledger
 from workers.jobs.model import JobStatus, Priority
-from workers.jobs.queue import JobQueue, QueueUnavailable
+from workers.jobs.queue import JobQueue
 from workers.sweep import end_late, send_due
 
 

@@ -36,6 +36,10 @@ class LedgerUnavailable(Exception):
     """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
 
 
+class QueueUnavailable(Exception):
+    """The broker did not take the message in time. It may have it all the same."""
+
+
 class _Mended:
     """redis-py's connection, whose two habits do not suit us."""
 
@@ -81,16 +85,20 @@ class _SentinelPool(_Wakeful, SentinelConnectionPool):
 
 
 def connect(settings: JobsSettings) -> redis.Redis:
-    """One per process. Connects on first use. Nothing is tried twice here: who calls knows what may be repeated."""
-    url = settings.redis_url.get_secret_value()
-    timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
+    """To the ledger. One per process."""
+    return connect_to(settings.redis_url.get_secret_value(), settings.redis_timeout)
+
+
+def connect_to(url: str, timeout: float) -> redis.Redis:
+    """Connects on first use. Nothing is tried twice here: who calls knows what may be repeated."""
+    timeouts = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     options: dict[str, Any] = {
         **timeouts,
         "socket_keepalive": True,
         "health_check_interval": 30,
     }
     if (watched := sentinels(url)) is None:
-        pool = _Pool.from_url(url, max_connections=MOST_CONNECTIONS, timeout=2 * settings.redis_timeout, **options)
+        pool = _Pool.from_url(url, max_connections=MOST_CONNECTIONS, timeout=2 * timeout, **options)
         return redis.Redis.from_pool(pool)
     options |= {"username": watched.username, "password": watched.password, "db": watched.db}
     asked = Sentinel(watched.hosts, sentinel_kwargs={**timeouts, "password": watched.sentinel_password})  # type: ignore[no-untyped-call]  # not annotated

@@ -28,7 +28,9 @@ RETRY_DELAY = 0.5
 INBOX = 32
 """Most batches of news that wait for a follower who is slow to take them."""
 
-Inbox: TypeAlias = "asyncio.Queue[list[JobEvent | Piece] | None]"
+Batch: TypeAlias = list[JobEvent | Piece] | None
+"""None: look at the list, for something may have been lost."""
+
 Followed: TypeAlias = JobEvent | Told | None
 
 log = structlog.get_logger()
@@ -50,7 +52,9 @@ class Feed:
     def end_following(self) -> None:
         """End every `follow` and `wait` now, unfinished: this process is about to stop."""
         self.is_closing = True
-        self._wake_all()
+        for inboxes in self._followers.values():
+            for inbox in inboxes:
+                inbox.close()
 
     async def close(self) -> None:
         if self._reader is None:
@@ -71,11 +75,16 @@ class Feed:
                     yield news
 
     async def follow_together(
-        self, job_id: str, after: int = 0, *, drafts: bool = False
+        self, job_id: str, after: int = 0, *, drafts: bool = False, until: asyncio.Future[None] | None = None
     ) -> AsyncIterator[Sequence[Followed]]:
-        """As `follow`, with what has come by the same moment in one piece: for whoever pays by the piece."""
+        """As `follow`, with what has come by the same moment in one piece: for whoever pays by the piece.
+
+        Ends early, too, when `until` is done.
+        """
         place = _Place(after, Draft() if drafts else None)
         with self._subscribed(job_id) as inbox:
+            if until is not None:
+                until.add_done_callback(inbox.close)
             if self.is_closing:
                 return
             pending = await self._caught_up(job_id, place)
@@ -89,7 +98,7 @@ class Feed:
                         place.after = news.seq
                 pending = await self._next(job_id, place, inbox)
                 if not pending:
-                    if self.is_closing or await self._ledger.is_gone(job_id):
+                    if inbox.is_closed or await self._ledger.is_gone(job_id):
                         return
                     yield (None,)
 
@@ -104,7 +113,7 @@ class Feed:
                     pass
         return await self._ledger.get(job_id)
 
-    async def _next(self, job_id: str, place: "_Place", inbox: Inbox) -> list[JobEvent | Told]:
+    async def _next(self, job_id: str, place: "_Place", inbox: "Inbox") -> list[JobEvent | Told]:
         """Wait for what comes next. Empty after a silence that even the list confirms."""
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEPALIVE):
@@ -112,7 +121,7 @@ class Feed:
                     pass
             if batch is not None and (taken := place.take(batch)):
                 return taken
-            if self.is_closing:
+            if inbox.is_closed:
                 return []
         return await self._caught_up(job_id, place)
 
@@ -128,7 +137,7 @@ class Feed:
 
     @contextmanager
     def _subscribed(self, job_id: str) -> "Iterator[Inbox]":
-        inbox: Inbox = asyncio.Queue(INBOX)
+        inbox = Inbox()
         self._followers[job_id].add(inbox)
         try:
             yield inbox
@@ -163,7 +172,7 @@ class Feed:
         for _stream, entries in reply:
             for job_id, batch in self._by_job(entries).items():
                 for inbox in self._followers[job_id]:
-                    _put(inbox, batch)
+                    inbox.put(batch)
             place = entries[-1][0]
         return place
 
@@ -183,7 +192,44 @@ class Feed:
         """Make each follower look at its list: the stream may have lost something."""
         for inboxes in self._followers.values():
             for inbox in inboxes:
-                _put(inbox, None)
+                inbox.put(None)
+
+
+class Inbox:
+    """News that waits for one follower. Of these there are thousands, and a Queue takes ten times the memory."""
+
+    __slots__ = ("_batches", "_waiter", "is_closed")
+
+    def __init__(self) -> None:
+        self._batches: list[Batch] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self.is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def put(self, batch: Batch) -> None:
+        """What a slow follower has no room for it reads from the record."""
+        if len(self) >= INBOX:
+            self._batches = []
+            batch = None
+        self._batches.append(batch)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self, _until: object = None) -> None:
+        self.is_closed = True
+        self.put(None)
+
+    async def get(self) -> Batch:
+        """The oldest; waits for one. For one caller at a time."""
+        if not self._batches:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._batches.pop(0)
 
 
 @dataclass
@@ -234,12 +280,3 @@ def _news(fields: dict[bytes, bytes]) -> JobEvent | Piece:
     if (beginning := fields.get(b"draft")) is not None:
         return Piece(beginning=int(beginning), at=int(fields[b"at"]), text=fields[b"piece"].decode())
     return JobEvent.parse(int(fields[b"seq"]), fields[b"event"])
-
-
-def _put(inbox: Inbox, batch: "list[JobEvent | Piece] | None") -> None:
-    """What a slow follower has no room for it reads from the record."""
-    if inbox.full():
-        while not inbox.empty():
-            inbox.get_nowait()
-        batch = None
-    inbox.put_nowait(batch)

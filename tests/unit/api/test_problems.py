@@ -8,9 +8,8 @@ from pipeline.settings import RESOURCES
 from pipeline.storage import LinkExpired, LinkRefused
 from pipeline.texts import Texts
 from pipeline.types import Locale
-from workers.jobs.connection import LedgerUnavailable
+from workers.jobs.connection import LedgerUnavailable, QueueUnavailable
 from workers.jobs.ledger import IdempotencyMismatch
-from workers.jobs.queue import QueueUnavailable
 
 RAISED: list[tuple[Exception, str]] = [
     (Problem("job.finished"), "job.finished"),
