@@ -123,6 +123,7 @@ def test_an_unknown_thing_beside_known_ones_is_noticed_and_not_named(question: s
         "김장하고 남은 배추",
         "강남구, 소주병이랑 신문지 어디에 버려요?",
         "짐볼링이랑 크랩톤 담았던 유리병",
+        "짐볼링이랑 크랩톤봉지",  # The bag of both.
         "냄비(짐볼링), 프라이팬",
         "냄비（짐볼링）, 프라이팬",
         "umbrella, rusty and broken",
