@@ -2,6 +2,8 @@
 
 A question counts as right when its kind is (things, unknown, not about waste) and the middle categories found are
 exactly those that were labelled. `held` and `fresh` were never looked at while lexicon and grammar were written.
+
+tests/data/listings.jsonl says of questions that name known things whether they also name one that the lexicon lacks.
 """
 
 import json
@@ -21,6 +23,7 @@ from pipeline.settings import RESOURCES
 from pipeline.types import Locale, Reading, ThingsNamed
 
 QUESTIONS = Path(__file__).parent.parent / "tests" / "data" / "questions.jsonl"
+LISTINGS = QUESTIONS.with_name("listings.jsonl")
 UNTOUCHED = ("held", "fresh")
 
 
@@ -35,8 +38,21 @@ class Question(BaseModel):
     part: str
 
 
+class Listed(BaseModel):
+    """A question that names at least one known thing."""
+
+    question: str
+    locale: Locale
+    has_unknown: bool
+    part: str
+
+
 def load_questions() -> list[Question]:
     return [Question.model_validate_json(line) for line in QUESTIONS.read_text("utf-8").splitlines()]
+
+
+def load_listings() -> list[Listed]:
+    return [Listed.model_validate_json(line) for line in LISTINGS.read_text("utf-8").splitlines()]
 
 
 def load_matcher() -> Matcher:
@@ -73,6 +89,12 @@ def main() -> None:
         print(f"{name:<14}\t{of:>4}  {right / of:.3f}")
     print()
     print("tags: " + json.dumps(tag_scores(matcher, questions)))
+    print()
+    print(f"unknown things seen where all are known: {len(false_alarms(matcher, questions))}")
+    listings = load_listings()
+    for part in ("tune", *UNTOUCHED):
+        scores = unknown_scores(matcher, [each for each in listings if each.part == part])
+        print(f"unknown beside known, {part}: {json.dumps(scores)}")
     print(f"ms a question: {milliseconds(matcher, questions):.2f}")
 
 
@@ -102,6 +124,26 @@ def tag_scores(matcher: Matcher, questions: list[Question]) -> dict[str, float]:
     return {
         "precision": round(counts["right"] / counts["found"], 3),
         "recall": round(counts["right"] / counts["labelled"], 3),
+    }
+
+
+def has_unknown(matcher: Matcher, question: Question | Listed) -> bool:
+    reading = matcher.read(question.question, question.locale)
+    return isinstance(reading, ThingsNamed) and reading.has_unknown
+
+
+def false_alarms(matcher: Matcher, questions: Iterable[Question]) -> list[str]:
+    return [each.question for each in questions if each.kind == "things" and has_unknown(matcher, each)]
+
+
+def unknown_scores(matcher: Matcher, listings: list[Listed]) -> dict[str, float]:
+    """Precision and recall of `has_unknown`."""
+    said = [each for each in listings if has_unknown(matcher, each)]
+    right = sum(each.has_unknown for each in said)
+    return {
+        "questions": len(listings),
+        "precision": round(right / len(said), 3),
+        "recall": round(right / sum(each.has_unknown for each in listings), 3),
     }
 
 

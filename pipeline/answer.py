@@ -17,8 +17,9 @@ log = structlog.get_logger()
 class AnswerWriter:
     """`writers` has the same names as the vision models, LOCAL among them: who looks decides who writes.
 
-    Two things are never the writer's to say. What is missing follows from the tags, so that all writers agree. And
-    what contradicts the rule is replaced by what the local writer makes of the rule.
+    Three things are never the writer's to say. What is missing follows from the tags, so that all writers agree. What
+    contradicts the rule is replaced by what the local writer makes of the rule. And that a question also names a thing
+    which nobody knew is added at the end.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class AnswerWriter:
         answer = await self.writer_for(job).write(observation, rule, job, hearing)
         if not is_local(answer.model):
             answer = await self._corrected(answer, observation, rule, job)
-        if answer.user_answer != hearing.text:
-            answer = await self._told(answer, job, tell)
+        if observation.has_unknown:
+            answer = self._with_unknown(answer, job)
+        answer = await self._told(answer, job, tell, heard=hearing.text)
         missing = missing_texts(observation, rule, job, self._texts)
         return answer.model_copy(update={"insufficiencies": (*answer.insufficiencies, *missing)})
 
@@ -49,10 +51,18 @@ class AnswerWriter:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._writers[name]
 
-    async def _told(self, answer: Answer, job: JobInput, tell: Tell) -> Answer:
-        if job.form is AnswerForm.PROSE:
-            await tell(answer.user_answer, anew=True)
+    async def _told(self, answer: Answer, job: JobInput, tell: Tell, *, heard: str = "") -> Answer:
+        """What is new after what was heard, or all of it anew."""
+        text = answer.user_answer
+        if job.form is AnswerForm.PROSE and text != heard:
+            is_longer = heard != "" and text.startswith(heard)
+            await tell(text.removeprefix(heard), anew=not is_longer)
         return answer
+
+    def _with_unknown(self, answer: Answer, job: JobInput) -> Answer:
+        """In a paragraph of its own. The thing itself is not named: its name would be the user's own text."""
+        text = self._texts.message("chat.also_unknown", job.locale)
+        return answer.model_copy(update={"user_answer": f"{answer.user_answer}\n{text}"})
 
     def _of_no_thing(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
         """Needs no writer, so it is signed by who read the question."""

@@ -73,6 +73,16 @@ class Move(Frozen):
     minor: str | None = None
 
 
+class Listing(Frozen):
+    """What a list of things is made of. `noun` and `no_things` are of whole texts, the others are found in them."""
+
+    joints: Pattern
+    asked: Pattern
+    fillers: Pattern
+    noun: Pattern
+    no_things: Pattern
+
+
 class Situation(Patterns):
     tag: str
     opposite: str | None = None
@@ -103,6 +113,7 @@ class Grammar(Frozen):
     moves: tuple[Move, ...]
     negations: Pattern
     situations: tuple[Situation, ...]
+    listing: Listing
     disposal: Pattern
     discarded: Pattern
     off_topic: Pattern
@@ -151,7 +162,19 @@ def _broken_patterns(grammar: Grammar) -> Iterator[str]:
         relations.first_is_vessel,
         relations.left_inside,
     )
-    single = (grammar.destinations, grammar.negations, grammar.disposal, grammar.discarded, grammar.off_topic)
+    listing = grammar.listing
+    single = (
+        grammar.destinations,
+        grammar.negations,
+        grammar.disposal,
+        grammar.discarded,
+        grammar.off_topic,
+        listing.joints,
+        listing.asked,
+        listing.fillers,
+        listing.noun,
+        listing.no_things,
+    )
     patterns = [
         grammar.run_on,
         *(pattern for each in (*several, *grammar.situations) for pattern in (*each.ko, *each.en)),

@@ -4,7 +4,6 @@ Names are found by `names`, states by `situation`; here is what the things of on
 container and what it held, a thing and its parts, a thing and the bin that somebody asks about.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,8 @@ from itertools import pairwise
 
 from pipeline.grammar import Grammar
 from pipeline.lexicon import Lexicon, key
-from pipeline.names import MOST_LETTERS, Mention, NameFinder, normalised, words_of
+from pipeline.listing import lists_unknown
+from pipeline.names import MOST_LETTERS, Mention, NameFinder, blanked, normalised, words_of
 from pipeline.rulebook import Rulebook
 from pipeline.situation import Said, situations
 from pipeline.types import Classification, Locale, NamedThing, NotWaste, Reading, ThingsNamed, UnknownThing
@@ -22,6 +22,9 @@ REACH = 6
 
 FEW_WORDS = 2
 """A question of so few words is a name, known or not: "짐볼링기"."""
+
+BRACKETS = frozenset("([\uff08\uff3b")
+"""What stands in them says more of a thing, and is none of its own: "냄비(스텐)". The full-width ones too."""
 
 ADNOMINAL = "\u11ab"
 """The final ㄴ of a Korean verb that qualifies the noun after it: 붙은, 깨진, 남는."""
@@ -50,22 +53,27 @@ class Matcher:
         if self._grammar.off_topic.either.search(text) and not about_waste:
             return nothing
         said = situations(text, self._grammar)
-        mentions = self._things(text, said)
+        readable, mentions = self._found(text)
         if mentions:
-            return ThingsNamed(things=tuple(self._named(mention, mentions, said, text, locale) for mention in mentions))
+            things = self._sorted_out(readable, mentions, said)
+            return ThingsNamed(
+                things=tuple(self._named(thing, things, said, text, locale) for thing in things),
+                has_unknown=BRACKETS.isdisjoint(question)
+                and lists_unknown(readable, mentions, said, self._grammar.listing),
+            )
         discarded = self._grammar.discarded.either.search(text) is not None
         if about_waste or discarded or len(words_of(text.replace(",", " "))) <= FEW_WORDS:
             return UnknownThing()
         return nothing
 
-    def _things(self, text: str, said: list[Said]) -> Mentions:
+    def _found(self, text: str) -> tuple[str, Mentions]:
         """The text without the bins that somebody asks about is read first: often they are all that is left."""
-        masked = _blanked(text, self._grammar.masks.either)
-        for readable in (_blanked(masked, self._grammar.destinations.either), masked):
+        masked = blanked(text, self._grammar.masks.either)
+        for readable in (blanked(masked, self._grammar.destinations.either), masked):
             mentions = self._finder.find(readable)
             if mentions:
-                return self._sorted_out(readable, mentions, said)
-        return []
+                return readable, mentions
+        return masked, []
 
     def _sorted_out(self, text: str, mentions: Mentions, said: list[Said]) -> Mentions:
         steps: tuple[Callable[[str, Mentions], Mentions], ...] = (
@@ -187,11 +195,6 @@ class Matcher:
             if place.middle_category in move.origin and set(tags) & set(move.tags):
                 return self._rulebook.classification(move.to, move.minor)
         return place
-
-
-def _blanked(text: str, pattern: re.Pattern[str]) -> str:
-    """The text with what the pattern finds made blank: all other places stay where they are."""
-    return pattern.sub(lambda found: " " * len(found[0]), text)
 
 
 def _without_circumstances(mentions: Mentions, said: list[Said]) -> Mentions:

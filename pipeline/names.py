@@ -70,6 +70,11 @@ def _ends(text: str) -> str:
     return re.sub(r"\s\S*\Z", "", text[:half]) + "\n" + re.sub(r"\A\S*\s", "", text[-half:])
 
 
+def blanked(text: str, pattern: re.Pattern[str]) -> str:
+    """The text with what the pattern finds made blank: all other places stay where they are."""
+    return pattern.sub(lambda found: " " * len(found[0]), text)
+
+
 def words_of(text: str) -> list[Word]:
     return [Word(found[0], found.start()) for found in re.finditer(r"\S+", text)]
 

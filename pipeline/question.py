@@ -31,13 +31,14 @@ class QuestionReader:
 
     def _observation(self, reading: Reading, model: str, usage: Usage) -> Observation:
         match reading:
-            case ThingsNamed(things=(first, *others)):
+            case ThingsNamed(things=(first, *others), has_unknown=has_unknown):
                 return Observation(
                     classification=first.classification,
                     situation_tags=first.situation_tags,
                     confidence=first.confidence,
                     name=first.name,
                     others=tuple(others),
+                    has_unknown=has_unknown,
                     model=model,
                     usage=usage,
                 )

@@ -129,10 +129,11 @@ class NamedThing(Recorded):
 
 
 class ThingsNamed(Recorded):
-    """One or more, in the order of the question."""
+    """One or more, in the order of the question. `has_unknown`: it names something else that we do not know."""
 
     kind: Literal["things"] = "things"
     things: tuple[NamedThing, ...] = Field(min_length=1)
+    has_unknown: bool = False
 
 
 class UnknownThing(Recorded):
@@ -160,8 +161,9 @@ class Subject(StrEnum):
 class Observation(Recorded):
     """Stage 1: what is in the picture, or in the question. `confidence` is a calibrated probability in [0, 1].
 
-    A question names its things: `name` is that of the first, `others` are the rest. `pipeline_version` is of the
-    pipeline that looked: a job that is tried again may end under another one.
+    A question names its things: `name` is that of the first, `others` are the rest, and `has_unknown` says that there
+    was something more that nobody knew. `pipeline_version` is of the pipeline that looked: a job that is tried again
+    may end under another one.
     """
 
     classification: Classification
@@ -171,6 +173,7 @@ class Observation(Recorded):
     subject: Subject = Subject.THING
     name: str | None = None
     others: tuple[NamedThing, ...] = ()
+    has_unknown: bool = False
     model: str
     usage: Usage = Usage()
     pipeline_version: str | None = None

@@ -156,7 +156,8 @@ class HostedText:
                     confidence=each.confidence,
                 )
                 for each in known
-            )
+            ),
+            has_unknown=len(known) < len(read.things),
         )
 
 

@@ -11,7 +11,9 @@ import httpx
 import orjson
 import pytest
 
-from pipeline.settings import PipelineSettings
+from pipeline.settings import RESOURCES, PipelineSettings
+from pipeline.texts import Texts
+from pipeline.types import Locale
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import Answer, ImageServer, Request, image_server, reply
 from tests.support.openai_server import (
@@ -162,6 +164,30 @@ async def test_what_is_no_waste_or_unknown_is_an_answer_and_no_error(
     body = await answered(api, message)
     assert body["error_code"] is None
     assert len(model.requests) == 1  # Nothing is to be written about it.
+
+
+async def test_a_thing_that_nobody_knows_is_told_of_after_the_known_ones(api: ApiServer, model: ImageServer) -> None:
+    unknown = READ["things"][0] | {"name": "짐볼링기", "middle_category": "미분류", "situation_tags": []}
+    asked = "유리병이랑 짐볼링기는 어떻게 버려요?"
+
+    def answer(request: Request) -> Answer:
+        is_reading = purpose_of(request) == "question"
+        return completed(READ | {"things": [*READ["things"], unknown]}) if is_reading else writing(PROSE)(request)
+
+    model.fallback = answer
+    job = await taken(api, asked)
+    seen = [each async for each in events(api, job["stream_url"])]
+    told = [data for name, data in seen if name == "token"]
+    final = seen[-1][1]["result"]["final_answer"]["user_answer"]
+    also_unknown = escape(Texts.load(RESOURCES).message("chat.also_unknown", Locale.KO))
+    assert final == f"{''.join(PROSE)}\n{also_unknown}"
+    assert text_of(told) == final
+    assert [token["restart"] for token in told].count(True) == 1
+    assert seen[-1][1]["result"]["others"] == []
+    assert (await answered(api, asked))["user_answer"] == final
+    local = await answered(api, asked, model="local")
+    assert local["user_answer"].endswith(also_unknown)
+    assert "짐볼링기" not in local["user_answer"]
 
 
 async def test_a_job_that_is_preferred_async_is_followed_to_its_end(api: ApiServer, model: ImageServer) -> None:

@@ -90,6 +90,54 @@ def test_several_things_are_each_named(question: str, named: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ("소주병, 짐볼링기, 신문지", ["유리병", "종이"]),
+        ("소주병이랑 짐볼링기는 어떻게 버려요?", ["유리병"]),
+        ("짐볼링기랑 소주병", ["유리병"]),
+        ("소주병하고 낡은 짐볼링기", ["유리병"]),
+        ("소주병 어떻게 버려요? 짐볼링기는요?", ["유리병"]),
+        ("라벨 붙은 소주병이랑 짐볼링기 버리는 법", ["유리병"]),
+        ("soju bottle, zorbatron, newspaper", ["유리병", "종이"]),
+        ("How do I throw away a soju bottle and a zorbatron?", ["유리병"]),
+    ],
+)
+def test_an_unknown_thing_beside_known_ones_is_noticed_and_not_named(question: str, named: list[str]) -> None:
+    reading = matcher.read(question, Locale.KO)
+    assert isinstance(reading, ThingsNamed)
+    assert reading.has_unknown
+    assert [thing.classification.middle_category for thing in reading.things] == named
+    assert "짐볼링기" not in reading.model_dump_json()
+    assert "zorbatron" not in reading.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "소주병, 맥주캔, 신문지",
+        "안녕하세요, 소주병 어떻게 버려요?",
+        "급해요, 소주병이랑 신문지요",
+        "소주병, 라벨 안 뗐어요",
+        "텔레비전, 짐볼링",  # Its maker, for all we know.
+        "엄마랑 마신 소주병",
+        "김장하고 남은 배추",
+        "강남구, 소주병이랑 신문지 어디에 버려요?",
+        "짐볼링이랑 크랩톤 담았던 유리병",
+        "짐볼링이랑 크랩톤봉지",  # The bag of both.
+        "냄비(짐볼링), 프라이팬",
+        "냄비（짐볼링）, 프라이팬",
+        "umbrella, rusty and broken",
+        "newspapers and old clothes, please",
+        "my wife and I drank it, where does the wine bottle go?",
+    ],
+)
+def test_what_stands_beside_known_things_and_may_be_no_thing_is_passed_over(question: str) -> None:
+    reading = matcher.read(question, Locale.KO)
+    assert isinstance(reading, ThingsNamed)
+    assert not reading.has_unknown
+
+
+@pytest.mark.parametrize(
     ("question", "category"),
     [
         ("고기 쌌던 랩", "일반종량제폐기물"),

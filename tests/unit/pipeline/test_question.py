@@ -1,8 +1,9 @@
 """A question in words through the stages: read, ruled and answered."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from pydantic import BaseModel
 
 from pipeline.answer import AnswerWriter
 from pipeline.contradiction import Contradictions
@@ -12,14 +13,31 @@ from pipeline.insufficiency import Insufficiencies, message_key
 from pipeline.lexicon import Lexicon
 from pipeline.matcher import Matcher
 from pipeline.model import LOCAL, Tell, is_local
+from pipeline.model.hosted import HostedText
 from pipeline.model.local import LocalAnswer
+from pipeline.model.openai import OpenAIClient
+from pipeline.model.responses import RequestTemplate
 from pipeline.model.words import LocalText
 from pipeline.question import QuestionReader
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
-from pipeline.settings import RESOURCES
+from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.texts import Texts
-from pipeline.types import Answer, AnswerForm, JobInput, Locale, NamedThing, Observation, RuleMatch, Subject
+from pipeline.types import (
+    Answer,
+    AnswerForm,
+    JobInput,
+    Locale,
+    NamedThing,
+    Observation,
+    Reading,
+    RuleMatch,
+    Subject,
+    ThingsNamed,
+    UnknownThing,
+    Usage,
+)
+from tests.support.openai_server import READ
 
 HOSTED = "gpt-test"
 
@@ -33,9 +51,11 @@ reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
 class Told:
     def __init__(self) -> None:
         self.text = ""
+        self.beginnings = 0
 
     async def __call__(self, piece: str, *, anew: bool = False) -> None:
         self.text = piece if anew else self.text + piece
+        self.beginnings += anew
 
 
 class Scripted:
@@ -54,11 +74,34 @@ class Scripted:
         return Answer(disposal_steps=steps, user_answer="".join(self._pieces), model=self.name)
 
 
+class Replying:
+    """In the client's place: the model's reply names things of these categories."""
+
+    def __init__(self, *categories: str) -> None:
+        self.settings = PipelineSettings.model_validate({"openai_api_key": "sk-test"})
+        things = [READ["things"][0] | {"name": f"물건 {name}", "middle_category": name} for name in categories]
+        self._reply = READ | {"things": things}
+
+    async def ask(self, _template: RequestTemplate, _body: bytes, *, reply: type[BaseModel]) -> tuple[BaseModel, Usage]:
+        return reply.model_validate(self._reply), Usage()
+
+
+async def read_by_a_model(*categories: str) -> Reading:
+    client = cast("OpenAIClient", Replying(*categories))
+    reading, _ = await HostedText(client, HOSTED, texts, rulebook).read("?", Locale.KO)
+    return reading
+
+
 def chat(message: str, **fields: Any) -> JobInput:
     return JobInput.model_validate({"user_input": message, "form": AnswerForm.PROSE, **fields})
 
 
 async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, str]:
+    observation, answer, told = await told_of(job, *pieces)
+    return observation, answer, told.text
+
+
+async def told_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, Told]:
     told = Told()
     writer = AnswerWriter(
         {LOCAL: LocalAnswer(texts, rulebook), HOSTED: Scripted(*pieces)},
@@ -68,7 +111,7 @@ async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, st
     )
     observation = await reader.observe(job)
     answer = await writer.write(observation, rules.match(observation, job.locale), job, told)
-    return observation, answer, told.text
+    return observation, answer, told
 
 
 async def test_each_thing_of_a_question_has_its_rule() -> None:
@@ -121,6 +164,58 @@ async def test_an_answer_that_contradicts_the_rule_is_told_anew_and_says_what_is
 async def test_of_several_things_what_is_right_for_one_is_no_contradiction() -> None:
     _, answer, _ = await answered(chat("보조배터리랑 기름 묻은 피자 박스"), "박스는 종량제봉투에 버려 주세요.")
     assert answer.contradictions == ()
+
+
+@pytest.mark.parametrize("locale", Locale)
+@pytest.mark.parametrize("pieces", [(), ("비우고 ", "헹궈 주세요.")])
+async def test_an_answer_says_that_it_leaves_out_a_thing_which_nobody_knew(
+    locale: Locale, pieces: tuple[str, ...]
+) -> None:
+    job = chat("소주병이랑 짐볼링기는 어떻게 버려요?", locale=locale)
+    observation, answer, told = await told_of(job, *pieces)
+    assert (observation.subject, observation.has_unknown) == (Subject.THING, True)
+    *known, last = answer.user_answer.split("\n")
+    assert last == texts.message("chat.also_unknown", locale)
+    assert "".join(known).startswith("".join(pieces))
+    assert known
+    assert "짐볼링기" not in answer.user_answer
+    assert told.text == answer.user_answer
+    assert told.beginnings == (0 if pieces else 1)  # What the model told stays.
+
+
+async def test_an_answer_that_is_taken_back_still_says_what_nobody_knew() -> None:
+    job = chat("보조배터리랑 짐볼링기 버려도 되나요?")
+    _, answer, told = await told_of(job, "종량제봉투에 ", "버려 주세요.")
+    assert answer.contradictions
+    assert answer.user_answer.endswith(texts.message("chat.also_unknown", Locale.KO))
+    assert (told.text, told.beginnings) == (answer.user_answer, 1)
+
+
+async def test_of_known_things_alone_no_answer_says_that_one_is_unknown() -> None:
+    _, answer, told = await answered(chat("소주병이랑 신문지"))
+    assert texts.message("chat.also_unknown", Locale.KO) not in answer.user_answer
+    assert told == answer.user_answer
+
+
+async def test_a_model_reads_known_things_and_says_that_there_is_another() -> None:
+    reading = await read_by_a_model("유리병", UNCLASSIFIED, "종이")
+    assert isinstance(reading, ThingsNamed)
+    assert [each.classification.middle_category for each in reading.things] == ["유리병", "종이"]
+    assert reading.has_unknown
+    known = await read_by_a_model("유리병", "종이")
+    assert isinstance(known, ThingsNamed)
+    assert not known.has_unknown
+
+
+@pytest.mark.parametrize("categories", [(), (UNCLASSIFIED,), (UNCLASSIFIED, UNCLASSIFIED)])
+async def test_a_model_that_knows_nothing_of_a_question_names_no_thing(categories: tuple[str, ...]) -> None:
+    assert await read_by_a_model(*categories) == UnknownThing()
+
+
+def test_an_observation_of_an_earlier_version_has_nothing_unknown() -> None:
+    place = rulebook.classification("유리병", None)
+    recorded = Observation(classification=place, confidence=0.9, model="local/test").model_dump(exclude={"has_unknown"})
+    assert not Observation.model_validate(recorded).has_unknown
 
 
 async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer() -> None:

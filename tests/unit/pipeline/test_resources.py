@@ -214,8 +214,8 @@ def test_the_answers_without_a_language_model_can_be_filled(locale: Locale) -> N
 def test_the_answers_to_questions_in_words_can_be_filled(locale: Locale) -> None:
     answer = texts.message("chat.thing", locale, name="N", category="C", summary="S.", first_step="F.")
     assert all(part in answer for part in ("N", "C", "S.", "F."))
-    whole = [texts.message(f"chat.{key}", locale) for key in ("several", "unknown_thing", "not_waste")]
-    assert len(set(whole)) == 3
+    whole = [texts.message(f"chat.{key}", locale) for key in ("several", "unknown_thing", "also_unknown", "not_waste")]
+    assert len(set(whole)) == 4
 
 
 @pytest.mark.parametrize("locale", Locale)
