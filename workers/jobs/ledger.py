@@ -144,7 +144,7 @@ class Ledger:
         queued = event_body(job.job_id, Stage.QUEUED, StageStatus.COMPLETED, PROGRESS[Stage.QUEUED])
         with translated():
             reply = await self._create(
-                keys=[key, _events_key(job.job_id), FEED, QUEUED, OUTBOX, DEADLINES, idempotency],
+                keys=[key, _events_key(job.job_id), QUEUED, OUTBOX, DEADLINES, idempotency],
                 args=[job.job_id, job.deadline, ttl, fingerprint, SEND_AGAIN, queued, *flat(fields), _job_key("")],
             )
         if reply[0] == b"mismatch":

@@ -1,5 +1,6 @@
 """The line of waiting jobs: how many stand ahead of one, and how long that takes at the pace of the fleet."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -64,12 +65,19 @@ class Line:
 
 
 class Lookout:
-    """One per process. Each look is one round trip, and raises LedgerUnavailable when Redis is in trouble."""
+    """One per process. A look raises LedgerUnavailable when Redis is in trouble."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._look = ledger.scripts.load("look")
+        self._looking: asyncio.Task[Line] | None = None
 
     async def look(self) -> Line:
+        """One round trip. Who asks while a look is on its way sees what it sees."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_once())
+        return await asyncio.shield(self._looking)  # One who goes away must not take it from the others.
+
+    async def _look_once(self) -> Line:
         with translated():
             interactive, bulk, running, slots, turn, rate = await self._look(
                 keys=[QUEUED, LEASES, WORKERS], args=[BEAT_LASTS]

@@ -2,6 +2,7 @@
 
 import secrets
 from base64 import b64encode
+from itertools import count
 from typing import Any
 
 from celery import Celery
@@ -28,10 +29,11 @@ class JobMessage:
         self._text = _written(app, EXAMPLE)
         if self._text.count(TAG) != 1 or self._with(OTHER) != _written(app, OTHER):
             raise RuntimeError("Celery's messages are not what they were")
+        self._sender, self._count = secrets.token_hex(8), count()
 
     def of(self, job_id: str) -> str:
         # A tag of its own for each, by which kombu tells messages apart that one worker holds.
-        return self._with(job_id).replace(TAG, secrets.token_hex(16))
+        return self._with(job_id).replace(TAG, f"{self._sender}-{next(self._count)}")
 
     def _with(self, job_id: str) -> str:
         return self._text.replace(_in_body(EXAMPLE), _in_body(job_id)).replace(EXAMPLE, job_id)

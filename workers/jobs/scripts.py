@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MOST_TOGETHER = 200
 """Calls in one round trip, so that none waits long for the others' answers."""
@@ -22,7 +23,7 @@ class Scripts:
     """
 
     def __init__(self, client: Redis, timeout: float) -> None:
-        """`timeout`: the most seconds that a call takes, its wait for the round trip before included."""
+        """`timeout`: the most seconds that a round trip takes. A call waits for one at most, and then for its own."""
         self._client = client
         self._timeout = timeout
         self._waiting: list[_Call] = []
@@ -36,18 +37,18 @@ class Scripts:
 
     async def run(self, command: Sequence[Any]) -> Any:
         """Raises what redis-py does, or TimeoutError. A call that is given up before it was sent is never sent."""
-        [answer] = await self.run_all(command)
-        return answer
+        return await self._join(command)
 
     async def run_all(self, *commands: Sequence[Any]) -> list[Any]:
         """Plain commands, too: each a step of its own, in this order and, but for the largest crowds, in one trip."""
-        loop = asyncio.get_running_loop()
-        calls = [_Call(command, loop.create_future()) for command in commands]
-        self._waiting += calls
+        return await asyncio.gather(*map(self._join, commands))
+
+    def _join(self, command: Sequence[Any]) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Call(command, answer))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
-        async with asyncio.timeout(self._timeout):
-            return await asyncio.gather(*(call.answer for call in calls))
+        return answer
 
     async def _send(self) -> None:
         try:
@@ -62,12 +63,20 @@ class Scripts:
     async def _replies(self, batch: list["_Call"]) -> list[Any]:
         """What each call is answered, an error among it."""
         try:
-            async with self._client.pipeline(transaction=False) as pipe:
+            async with asyncio.timeout(self._timeout), self._client.pipeline(transaction=False) as pipe:
                 for call in batch:
                     pipe.execute_command(*call.command)
                 return await pipe.execute(raise_on_error=False)
         except Exception as error:  # noqa: BLE001 - each caller hears of it
+            if isinstance(error, (TimeoutError, RedisTimeoutError)):
+                self._give_up(error)
             return [error] * len(batch)
+
+    def _give_up(self, error: Exception) -> None:
+        """Of the calls that came while Redis was silent: a second silence would be too long for them."""
+        for call in self._waiting:
+            call.settle(error)
+        self._waiting = []
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 -- Records a job, its idempotency key, its place in the queue and its first event, all or nothing.
--- KEYS: job, events, feed, queued, outbox, deadlines, idempotency key (the job's own key: no idempotency)
+-- KEYS: job, events, queued, outbox, deadlines, idempotency key (the job's own key: no idempotency)
 -- ARGV: job id, deadline, ttl, request fingerprint, seconds until the sweep sends it, event body, fields, prefix of
 -- job keys behind them
 -- Returns: job id that holds, 1 if it is new, 1 if no worker has taken it; or 'mismatch'.
-local job, events, feed, queued, outbox, deadlines, idempotency = unpack(KEYS)
+local job, events, queued, outbox, deadlines, idempotency = unpack(KEYS)
 local job_id, deadline, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 if idempotency ~= job then
@@ -26,7 +26,7 @@ redis.call('HSET', job, 'status', 'queued', 'stage', 'queued', 'progress', 0, 'a
 redis.call('ZADD', queued, place(job), job_id)
 redis.call('ZADD', outbox, time + tonumber(ARGV[5]), job_id)
 redis.call('ZADD', deadlines, time + deadline, job_id)
-append(job_id, events, feed, ARGV[6])
+enter(events, ARGV[6])  -- Nobody can follow the job yet, so the feed need not tell of it.
 redis.call('EXPIRE', job, ttl)
 redis.call('EXPIRE', events, ttl)
 return { job_id, 1, 1 }

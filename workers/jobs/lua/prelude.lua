@@ -26,12 +26,18 @@ local function although_full()
   redis.call('DEL', 'bunri:nothing')
 end
 
--- Appends one event to the job's list and tells the feed. The event's number is its place in the list, and
--- is spliced into the JSON text here, because only this script knows it.
-local function append(job_id, events, feed, body)
+-- Appends one event to the job's list. The event's number is its place in the list, and is spliced into the JSON text
+-- here, because only this script knows it.
+local function enter(events, body)
   local seq = redis.call('LLEN', events) + 1
   local event = string.format('{"seq":%d,"ts":%.3f,', seq, now()) .. string.sub(body, 2)
   redis.call('RPUSH', events, event)
+  return seq, event
+end
+
+-- As `enter`, and tells the feed.
+local function append(job_id, events, feed, body)
+  local seq, event = enter(events, body)
   redis.call('XADD', feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', job_id, 'seq', seq, 'event', event)
 end
 
