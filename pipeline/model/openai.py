@@ -42,12 +42,13 @@ CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 4096
 """More than the jobs of one process: waiting here for a connection would look like a slow model."""
 
-JSON: Any = {"headers": {"Content-Type": "application/json"}}  # of a type that the SDK keeps to itself
+# Of a type that the SDK keeps to itself. Nothing is tried twice, so it need not make up a key for each call.
+JSON: Any = {"headers": {"Content-Type": "application/json"}, "idempotency_key": "none"}
 
 
 def _of_length(length: int) -> Any:
     """Said in advance, so that a body in pieces is not sent in chunks, which some servers refuse."""
-    return {"headers": JSON["headers"] | {"Content-Length": str(length)}}
+    return JSON | {"headers": JSON["headers"] | {"Content-Length": str(length)}}
 
 
 class Passing:

@@ -115,14 +115,12 @@ class Feed:
 
     async def _next(self, job_id: str, place: "_Place", inbox: "Inbox") -> list[JobEvent | Told]:
         """Wait for what comes next. Empty after a silence that even the list confirms."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(KEEPALIVE):
-                while (batch := await inbox.get()) is not None and all(map(place.knows, batch)):
-                    pass
-            if batch is not None and (taken := place.take(batch)):
-                return taken
-            if inbox.is_closed:
-                return []
+        while (batch := await inbox.get(KEEPALIVE)) is not None and all(map(place.knows, batch)):
+            pass
+        if batch is not None and (taken := place.take(batch)):
+            return taken
+        if inbox.is_closed:
+            return []
         return await self._caught_up(job_id, place)
 
     async def _caught_up(self, job_id: str, place: "_Place") -> list[JobEvent | Told]:
@@ -214,22 +212,28 @@ class Inbox:
             self._batches = []
             batch = None
         self._batches.append(batch)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     def close(self, _until: object = None) -> None:
         self.is_closed = True
         self.put(None)
 
-    async def get(self) -> Batch:
-        """The oldest; waits for one. For one caller at a time."""
+    async def get(self, within: float) -> Batch:
+        """The oldest; None, too, if for so many seconds there is none. For one caller at a time."""
         if not self._batches:
-            self._waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(within, self._wake)
             try:
                 await self._waiter
             finally:
+                timer.cancel()
                 self._waiter = None
-        return self._batches.pop(0)
+        return self._batches.pop(0) if self._batches else None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 @dataclass
