@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Route, expect
 
 from pipeline.types import Stage
+from tests.support.wait import eventually
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
@@ -59,6 +60,15 @@ class Visit:
         """The requests that make a job, in their order: method and path, which for uploads ends before the key."""
         calls = [(request.method, urlsplit(request.url).path) for request in self.requests]
         return [(method, path.partition("/uploads/")[0]) for method, path in calls if method in {"POST", "PUT"}]
+
+    async def has_asked(self, *expected: tuple[str, str]) -> None:
+        """What the server has got, the browser may not have told yet."""
+
+        async def all_are_told() -> bool:
+            return len(self.asked) >= len(expected)
+
+        await eventually(all_are_told)
+        assert self.asked == [*expected]
 
     async def choose(self, photo: Path) -> None:
         await self.page.set_input_files("#file", photo)
