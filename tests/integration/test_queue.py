@@ -82,6 +82,13 @@ async def test_the_queue_works_again_after_the_broker_came_back(queue: JobQueue,
     await queue.enqueue(new_job_id())
 
 
+async def test_a_redis_that_takes_no_message_is_queue_unavailable(queue: JobQueue, ledger: Ledger) -> None:
+    await ledger.client.set("bunri.jobs", "no list")
+    with pytest.raises(QueueUnavailable):
+        await queue.enqueue(new_job_id())
+    await ledger.client.delete("bunri.jobs")
+
+
 async def test_a_ping_tells_whether_the_broker_answers(queue: JobQueue, redis_server: RedisServer) -> None:
     await queue.ping()
     redis_server.pause()
