@@ -25,6 +25,9 @@ SCALE = 100.0
 
 MARKER = b"@seconds@"
 PURPOSE = re.compile(rb'"name":"(vision|question)"')
+PURPOSE_HEADER = "X-Purpose"
+"""Says it where the body has it at some other place."""
+
 P99 = 2.326
 """Standard deviations."""
 
@@ -60,7 +63,7 @@ class Model:
     async def respond(self, request: web.Request) -> web.Response:
         body = await request.read()
         named = PURPOSE.search(body, 0, 2000)
-        purpose = named[1].decode() if named else "answer"
+        purpose = named[1].decode() if named else request.headers.get(PURPOSE_HEADER, "answer")
         self._counts[purpose] += 1
         mu, sigma = self._times[purpose]
         seconds = min(self._random.lognormvariate(mu, sigma), SCALE) if mu > -math.inf else 0.0
