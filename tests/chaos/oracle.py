@@ -32,7 +32,7 @@ AOF_SECONDS = 1.5
 """What an append-only file that is synced every second may lack after a kill."""
 
 GROWTH = 1.1
-SLACK = Footprint(files=110, threads=4, kilobytes=40_000)
+SLACK = Footprint(files=110, threads=8, kilobytes=40_000)
 """Above a tenth: two pooled connections for each of a worker's 50 slots, and threads that the warm-up did not need."""
 
 

@@ -53,7 +53,9 @@ REJECTIONS = [400, 404, 405, 406, 409, 413, 415, 422, 429]
 
 @pytest.fixture(scope="module")
 def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The api on a thread of its own, for a client that blocks."""
+    """The api on a thread of its own, for a client that blocks, and a Redis that knows no worker and no pace."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
     jobs = JobsSettings.model_validate({"redis_url": redis_server.url})
     edge = ApiSettings.model_validate({"max_wait": 0.01, "classify_wait": 0.01, "chat_wait": 0.01})
     pipeline = PipelineSettings.model_validate({"upload_dir": tmp_path_factory.mktemp("uploads")})

@@ -59,7 +59,7 @@ def settings_for(server: ImageServer, **fields: Any) -> PipelineSettings:
         {
             "openai_api_key": "sk-test",
             "openai_base_url": base_url(server),
-            "model_timeout": 1.0,
+            "model_timeout": 3.0,
             "model_max_response_bytes": 200_000,
             **fields,
         }
