@@ -16,7 +16,7 @@ broker = RedisStreamBroker(url=redis_url(), queue_name="peers")
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)  # type: ignore[untyped-decorator]
 async def start(state: TaskiqState) -> None:
     state.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(60))
-    state.redis = redis.Redis.from_url(redis_url())
+    state.redis = redis.Redis.from_url(redis_url(), max_connections=KEPT)  # 100 by default, and an error beyond
     state.prompt = prompt()
 
 
