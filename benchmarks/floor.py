@@ -39,8 +39,9 @@ from pipeline.decode import ImageDecoder
 from pipeline.fetch import Fetcher
 from pipeline.knowledge import Knowledge
 from pipeline.model.hosted import HostedVision, Seen, Written
-from pipeline.model.openai import OpenAIClient, Passing
+from pipeline.model.openai import OpenAIClient
 from pipeline.model.responses import RequestTemplate
+from pipeline.model.wire import Passing
 from pipeline.settings import PipelineSettings
 from pipeline.types import Candidate, Locale, SourceImage, Stage, Usage
 from tests.support.jobs import completed, new_job

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipeline.clean import clean, one_line
 from pipeline.errors import ModelBadOutput
 from pipeline.model import Tell
-from pipeline.model.openai import OpenAIClient, Passing
+from pipeline.model.openai import OpenAIClient
 from pipeline.model.responses import RequestTemplate, data_block
+from pipeline.model.wire import Passing
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.texts import Texts, render_answer_prompt, render_chat_prompt, render_question_prompt, render_vision_prompt
 from pipeline.types import (

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx2
 import openai
+import orjson
 from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 from pydantic import BaseModel, ValidationError
 
@@ -35,33 +37,14 @@ from pipeline.model.responses import (
     parse_response,
     text_of,
 )
+from pipeline.model.wire import MAX_CONNECTIONS, Passing, Reply, Wire
 from pipeline.settings import PipelineSettings
 from pipeline.types import PaidCall, Usage
 
 CONNECT_SECONDS = 5.0
-MAX_CONNECTIONS = 4096
-"""More than the jobs of one process: waiting here for a connection would look like a slow model."""
 
 # Of a type that the SDK keeps to itself. Nothing is tried twice, so it need not make up a key for each call.
 JSON: Any = {"headers": {"Content-Type": "application/json"}, "idempotency_key": "none"}
-
-
-def _of_length(length: int) -> Any:
-    """Said in advance, so that a body in pieces is not sent in chunks, which some servers refuse."""
-    return JSON | {"headers": JSON["headers"] | {"Content-Length": str(length)}}
-
-
-class Passing:
-    """A body that is gone once it was sent: what has gone to the model need not wait for its reply in memory, too."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._left = [body]
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while self._left:
-            yield self._left.pop()
-
 
 Events = AsyncStream[object]
 """Of plain JSON: the SDK's own types of events would cost more than all else it does."""
@@ -88,6 +71,12 @@ class OpenAIClient:
                 headers={"Accept-Encoding": "identity"},
                 event_hooks={"response": [self._bound]},
             ),
+        )
+        self._wire = Wire(
+            f"{self._sdk.base_url}responses",
+            _constant(self._sdk.default_headers, self._sdk.auth_headers),
+            connect_timeout=CONNECT_SECONDS,
+            max_bytes=settings.model_max_response_bytes,
         )
 
     async def ask(
@@ -120,10 +109,11 @@ class OpenAIClient:
                 return text_of(response).decode() or heard, usage
 
     async def _ask(self, template: RequestTemplate, body: bytes | Passing, reply: type[Parsed]) -> tuple[Parsed, Usage]:
-        options = _of_length(body.length) if isinstance(body, Passing) else JSON
         async with self._in_time():
-            response = await self._sdk.post("/responses", cast_to=httpx2.Response, content=body, options=options)
-        parsed = parse_response(response.content)
+            answered = await self._wire.post(body)
+            if answered.status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise _status_error(self._wire.url, answered)
+        parsed = parse_response(answered.body)
         usage = self._usage(template, parsed)
         with _charging(template, usage):
             return reply.model_validate_json(text_of(parsed)), usage
@@ -145,6 +135,7 @@ class OpenAIClient:
 
     async def close(self) -> None:
         await self._sdk.close()
+        await self._wire.close()
 
     async def _bound(self, response: httpx2.Response) -> None:
         """Called before the body is read: put a limit on it. Nobody asked for compression, so none is taken."""
@@ -152,6 +143,22 @@ class OpenAIClient:
             raise _TooLong(request=response.request)
         stream = cast("httpx2.AsyncByteStream", response.stream)
         response.stream = _BoundedStream(stream, self.settings.model_max_response_bytes, response.request)
+
+
+def _constant(*headers: Mapping[str, Any]) -> dict[str, str]:
+    """What the SDK would send with each request; it marks what it leaves out by objects of its own."""
+    return {name: value for each in headers for name, value in each.items() if isinstance(value, str)}
+
+
+def _status_error(url: str, reply: Reply) -> openai.APIStatusError:
+    """As the SDK would raise it."""
+    try:
+        body = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        body = None
+    error = body.get("error", body) if isinstance(body, dict) else body
+    response = httpx2.Response(reply.status, headers=[*reply.headers.items()], request=httpx2.Request("POST", url))
+    return openai.APIStatusError(f"status {reply.status}", response=response, body=error)
 
 
 async def _listen(events: Events, hear: Callable[[str], Awaitable[None]]) -> tuple[Response, str]:

@@ -23,8 +23,9 @@ from pipeline.errors import PipelineError
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
 from pipeline.model.hosted import HostedAnswer, HostedVision, Seen
-from pipeline.model.openai import OpenAIClient, Passing, translate
+from pipeline.model.openai import OpenAIClient, translate
 from pipeline.model.responses import RequestTemplate
+from pipeline.model.wire import Passing
 from pipeline.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings

@@ -12,8 +12,9 @@ from pipeline.clean import clean
 from pipeline.insufficiency import Insufficiencies
 from pipeline.model import untold
 from pipeline.model.hosted import HostedAnswer, HostedText, HostedVision
-from pipeline.model.openai import OpenAIClient, Passing
+from pipeline.model.openai import OpenAIClient
 from pipeline.model.responses import MAX_LETTERS, RequestTemplate, data_block
+from pipeline.model.wire import Passing
 from pipeline.rulebook import Rulebook
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
