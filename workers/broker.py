@@ -1,11 +1,22 @@
-"""kombu's Redis channels as a worker needs them: which queue comes first, and that they outlive their connection."""
+"""kombu's Redis channels as a worker needs them: which queue comes first, several messages in one round trip, and that
+they outlive their connection.
+"""
 
+from queue import Empty
+from time import monotonic
 from typing import Any
 
 from kombu.transport import redis
-from kombu.utils.json import dumps
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
 
 from workers.jobs.line import BULK_TURN
+
+
+MOST_MORE = 4
+"""Messages that one request may bring beside the first. More would save little, and a worker should not take a handful
+of jobs that another has room for.
+"""
 
 
 class InteractiveFirst:
@@ -25,6 +36,12 @@ class InteractiveFirst:
         is_bulks_turn = self._in_a_row >= BULK_TURN - 1
         return self._queues[::-1] if is_bulks_turn else self._queues
 
+    def more(self) -> tuple[str, int]:
+        """The interactive queue, and how many a request may bring from it beside its first message."""
+        before_bulk = BULK_TURN - 1 - self._in_a_row
+        turns = before_bulk - 1 if before_bulk > 0 else BULK_TURN - 1  # Bulk's turn is the request's first message.
+        return self._queues[0], min(turns, MOST_MORE)
+
     def rotate(self, queue: str) -> None:
         """A message came from this queue."""
         is_interactive = self._queues[:1] == [queue]
@@ -32,7 +49,7 @@ class InteractiveFirst:
 
 
 class Mended:
-    """Asks for interactive jobs first. And outlives its connection: with kombu 5.7 a busy worker dies with Redis.
+    """Asks for interactive jobs first, and for several at once. And outlives its connection: with kombu 5.7 a busy worker dies with Redis.
 
     Once the connection is gone, restoring and acknowledging raise an AttributeError, which nothing above catches.
     Neither is needed then: the jobs in flight go on, and the ledger sends again what was not claimed.
@@ -42,9 +59,19 @@ class Mended:
     do_restore = False
     connection: Any
     conn_or_acquire: Any
+    connection_errors: tuple[type[Exception], ...]
+    active_queues: Any
+    brpop_timeout: float
+    client: Any
+    qos: Any
+    _queue_cycle: Any
+    _in_poll: Any
+    _flush_brpop_reauth: Any
     _lookup: Any
     _q_for_pri: Any
     _get_message_priority: Any
+    _more: str | None = None
+    """The queue of which more was asked for."""
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         if self._is_connected():
@@ -53,6 +80,47 @@ class Mended:
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         if self._is_connected():
             super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]  # of the class it is mixed into
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """kombu asks for one message. This asks in the same breath for more; Redis answers that as the first comes."""
+        if not (queues := self._queue_cycle.consume(len(self.active_queues))):
+            return
+        commands: list[tuple[object, ...]] = [("BRPOP", *queues, timeout or self.brpop_timeout)]
+        queue, most = self._queue_cycle.more()
+        room = self.qos.can_consume_max_estimate()
+        count = most if room is None else min(most, room - 1)
+        self._more = queue if count > 0 else None
+        if self._more:
+            commands.append(("RPOP", queue, count))
+        self._in_poll = connection = self.client.connection
+        self._brpop_sent_at = monotonic()
+        connection.send_packed_command(connection.pack_commands(commands))
+
+    def _brpop_read(self, **options: object) -> bool:
+        try:
+            taken = self._taken(**options)
+            for queue, text in taken:
+                self._queue_cycle.rotate(queue)
+                self.connection._deliver(loads(text), queue)  # noqa: SLF001 - as kombu does
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        if not taken:
+            raise Empty
+        return True
+
+    def _taken(self, **options: object) -> list[tuple[str, str]]:
+        """What both requests have brought. Both are read before anything is done with either."""
+        client, connection = self.client, self.client.connection
+        try:
+            first = client.parse_response(connection, "BRPOP", **options)
+            more = client.parse_response(connection, "RPOP", **options) if self._more else None
+        except Exception:  # Also where only one of them was refused: the other's answer would be taken for the next's.
+            connection.disconnect()
+            raise
+        taken = [first] if first else []
+        taken += [(self._more, text) for text in more or ()]
+        return [(bytes_to_str(queue), bytes_to_str(text)) for queue, text in taken]
 
     def _restore_at_beginning(self, message: Any) -> None:
         """Put a message that was handed back where the next is taken from; kombu would put it behind all others."""

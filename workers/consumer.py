@@ -17,6 +17,10 @@ EVENTS_WAIT = 1.0
 """Seconds that task events, which are for Flower, wait for more of them. Celery publishes each at once: three a job."""
 
 
+MOST_EVENTS = 500
+"""That wait. Celery publishes after 24, which a busy worker has in a few hundredths of a second."""
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc]
         default_steps = tuple(step for step in CeleryConsumer.Blueprint.default_steps if step != DELAYED_DELIVERY)
@@ -24,6 +28,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     _flush_due = 0.0
 
     def on_send_event_buffered(self) -> None:
+        self.event_dispatcher.buffer_limit = MOST_EVENTS
         if self.hub and self._flush_due <= (now := time.monotonic()):
             self._flush_due = now + EVENTS_WAIT
             self.hub.call_later(EVENTS_WAIT, self._flush_events)

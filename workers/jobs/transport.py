@@ -54,6 +54,7 @@ def _redis_options(settings: JobsSettings, timeout: float) -> dict[str, Any]:
     """
     return {
         "ack_emulation": False,
+        "priority_steps": [0],
         "socket_timeout": timeout,
         "socket_connect_timeout": settings.redis_timeout,
         "socket_keepalive": True,
