@@ -13,6 +13,7 @@ from celery.bin.base import CLIContext
 from celery.bin.worker import worker as celery_worker
 from celery.signals import setup_logging
 
+from pipeline import collector
 from pipeline.build import build_pipeline
 from pipeline.logs import configure_logs
 from pipeline.model import LOCAL
@@ -114,6 +115,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         deliverer = self._deliverer(ledger, watch)
         if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
             background.append(asyncio.create_task(forever("deliveries", 0, deliverer.round), name="deliveries"))
+        collector.settle()
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
         yield
         for task in background:
