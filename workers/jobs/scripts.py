@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MOST_TOGETHER = 200
@@ -28,6 +28,7 @@ class Scripts:
         self._timeout = timeout
         self._waiting: list[_Call] = []
         self._sender: asyncio.Task[None] | None = None
+        self._connection: Any = None
 
     def load(self, name: str) -> "Script":
         """`lua/<name>.lua` behind the prelude."""
@@ -63,14 +64,33 @@ class Scripts:
     async def _replies(self, batch: list["_Call"]) -> list[Any]:
         """What each call is answered, an error among it."""
         try:
-            async with asyncio.timeout(self._timeout), self._client.pipeline(transaction=False) as pipe:
-                for call in batch:
-                    pipe.execute_command(*call.command)
-                return await pipe.execute(raise_on_error=False)
+            async with asyncio.timeout(self._timeout):
+                return await self._round_trip(batch)
         except Exception as error:  # noqa: BLE001 - each caller hears of it
             if isinstance(error, (TimeoutError, RedisTimeoutError)):
                 self._give_up(error)
             return [error] * len(batch)
+
+    async def _round_trip(self, batch: list["_Call"]) -> list[Any]:
+        """On a connection that is kept: to take one from the pool for each trip costs more than the trip."""
+        if self._connection is None:
+            self._connection = await cast("Any", self._client.connection_pool).get_connection()
+        connection = self._connection
+        try:
+            await self._client.connection_pool.ensure_connection(connection)
+            await connection.send_packed_command(connection.pack_commands([call.command for call in batch]))
+            return [await self._reply(connection, call.command[0]) for call in batch]
+        except BaseException:  # Replies may be outstanding.
+            await connection.disconnect(nowait=True)
+            raise
+
+    async def _reply(self, connection: Any, name: str) -> Any:
+        try:
+            reply = await connection.read_response()
+        except ResponseError as error:
+            return error
+        convert = self._client.response_callbacks.get(name)
+        return convert(reply) if convert else reply
 
     def _give_up(self, error: Exception) -> None:
         """Of the calls that came while Redis was silent: a second silence would be too long for them."""
