@@ -37,6 +37,7 @@ SETTLE = 3.0
 @dataclass(frozen=True)
 class Options:
     users: int
+    workers: int
     latency: float
     warm_up: float
     seconds: float
@@ -80,8 +81,8 @@ async def cost_of(folder: Path, model: tuple[str, int], options: Options, *, loc
     """On a stack of its own."""
     env = {} if local else hosted(model[0])
     crowd = (f"--users={options.users}", f"--warm-up={options.warm_up}", f"--seconds={options.seconds}")
-    concurrency = ceil(options.users * 1.25)
-    async with running_stack(stack_options(folder, workers=1, concurrency=concurrency, **env)) as stack:
+    concurrency = ceil(options.users * 1.25 / options.workers)
+    async with running_stack(stack_options(folder, workers=options.workers, concurrency=concurrency, **env)) as stack:
         idle = await idle_of(stack, options.idle)
         window = await watch(stack, model, *crowd, *(["--untold"] if local else []))
     return Cost(window, options.seconds, idle)
@@ -132,18 +133,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--latency", type=float, default=0.3, help="seconds that each of the two model calls takes")
     parser.add_argument("--warm-up", type=float, default=10.0)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--idle", type=float, default=10.0)
     parser.add_argument("--bare-jobs", type=int, default=300)
     given = parser.parse_args()
-    options = Options(given.users, given.latency, given.warm_up, given.seconds, given.idle)
+    options = Options(given.users, given.workers, given.latency, given.warm_up, given.seconds, given.idle)
     report = Report("job")
     rows = asyncio.run(measure(given.cases, options, given.bare_jobs))
     report.print(
         rows,
-        f"{given.users} users, 1 worker process, each model call {given.latency:g} s; the idle cost is taken off.",
+        f"{given.users} users, worker processes: {given.workers}; each model call {given.latency:g} s; the idle cost is taken off.",
         "bare: GET, decode, base64, two POSTs (or the local model) in one process, and nothing else.",
         sizes=SIZES,
     )
