@@ -18,7 +18,6 @@ from api.jobs import job_routes
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.settings import ApiSettings
-from pipeline import collector
 from pipeline.address import AddressGuard
 from pipeline.knowledge import Knowledge
 from pipeline.logs import configure_logs
@@ -98,7 +97,6 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             Admission(settings, ledger, lookout, metrics),
         )
         watching = asyncio.create_task(watch.keep(pipeline.watch_every), name="resources")
-        collector.settle()
         log.info("api.started", pipeline_version=watch.knowledge.version)
         yield
         watching.cancel()

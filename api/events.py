@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, cast
@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import orjson
 import structlog
 from fastapi import APIRouter, Header, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api import direct
 from api.deps import Services, Wired
@@ -42,6 +42,8 @@ LastEventId = Annotated[
 ]
 
 Gone = asyncio.Future[None]
+AtOnce = Callable[[bytes], bool]
+"""Sends, unless the client is slow: then False, and nothing was sent."""
 
 log = structlog.get_logger()
 
@@ -76,9 +78,12 @@ def event_routes(kind: JobKind) -> APIRouter:
 
 
 class EventStream(Response):
-    """Sends what `lines` yields, which is told when the client has gone. Lighter than a StreamingResponse."""
+    """Sends what `lines` yields, which is told when the client has gone, and may send while nothing is yielded.
 
-    def __init__(self, lines: "Callable[[Gone], AsyncIterator[bytes]]") -> None:
+    Lighter than a StreamingResponse.
+    """
+
+    def __init__(self, lines: "Callable[[Gone, AtOnce], AsyncIterator[bytes]]") -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._lines = lines
@@ -86,11 +91,15 @@ class EventStream(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         gone = asyncio.ensure_future(_disconnect(receive))
+
+        def at_once(line: bytes) -> bool:
+            return _is_sent(send(_piece(line)))
+
         try:
-            async with aclosing(cast("Any", self._lines(gone))) as lines:  # an async generator
+            async with aclosing(cast("Any", self._lines(gone, at_once))) as lines:  # an async generator
                 async for line in lines:
                     async with asyncio.timeout(SEND_SECONDS):
-                        await send({"type": "http.response.body", "body": line, "more_body": True})
+                        await send(_piece(line))
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.info("stream.cut", reason="the client takes nothing")
@@ -100,15 +109,39 @@ class EventStream(Response):
             gone.cancel()
 
 
+def _piece(line: bytes) -> Message:
+    return {"type": "http.response.body", "body": line, "more_body": True}
+
+
+def _is_sent(sending: Awaitable[None]) -> bool:
+    """Send now, if this takes no waiting: uvicorn waits for a slow client before it writes anything of a message."""
+    step = cast("Coroutine[Any, Any, None]", sending)
+    try:
+        step.send(None)
+    except StopIteration:
+        return True
+    except Exception:  # noqa: BLE001 - whoever sends it the other way meets it, too
+        return False
+    step.close()
+    return False
+
+
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _lines(job_id: str, after: int, services: Services, gone: Gone, *, drafts: bool) -> AsyncIterator[bytes]:
+async def _lines(
+    job_id: str, after: int, services: Services, gone: Gone, at_once: AtOnce, *, drafts: bool
+) -> AsyncIterator[bytes]:
+    def straight(events: Sequence[JobEvent]) -> bool:
+        return at_once(b"".join([_event(each, each.data) for each in events]))
+
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        following = cast("Any", services.feed.follow_together(job_id, after, drafts=drafts, until=gone))
+        following = cast(
+            "Any", services.feed.follow_together(job_id, after, drafts=drafts, until=gone, straight=straight)
+        )
         async with aclosing(following):
             async for together in following:  # One write for all: each costs the server a tenth of a millisecond.
                 yield b"".join([await _line(job_id, news, services) for news in together])
@@ -125,8 +158,11 @@ async def _line(job_id: str, news: Followed, services: Services) -> bytes:
         return b": keepalive\n\n"
     if isinstance(news, Told):
         return _told(job_id, news)
-    data = await _done(news, services) if news.stage is Stage.DONE else news.data
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (news.stage.encode(), news.seq, data)
+    return _event(news, await _done(news, services) if news.stage is Stage.DONE else news.data)
+
+
+def _event(event: JobEvent, data: bytes) -> bytes:
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (event.stage.encode(), event.seq, data)
 
 
 def _told(job_id: str, told: Told) -> bytes:

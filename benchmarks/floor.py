@@ -343,7 +343,7 @@ async def measure(options: argparse.Namespace) -> tuple[list[Row], Cost]:
     latency = ("--vision", "0.3", "0.3", "--answer", "0.3", "0.3")
     with tempfile.TemporaryDirectory() as folder:
         rows = await steps_of(Path(folder), options.times, options.rounds)
-        whole = Options(options.users, 0.3, options.warm_up, options.seconds, options.idle)
+        whole = Options(options.users, 1, 0.3, options.warm_up, options.seconds, options.idle)
         async with model_server(photo_file(Path(folder), "1"), *latency) as model:
             measured = await cost_of(Path(folder) / "stack", model, whole, local=False)
     return [*rows, *summed(rows, measured)], measured

@@ -145,7 +145,8 @@ def main() -> None:
     rows = asyncio.run(measure(given.cases, options, given.bare_jobs))
     report.print(
         rows,
-        f"{given.users} users, worker processes: {given.workers}; each model call {given.latency:g} s; the idle cost is taken off.",
+        f"{given.users} users, worker processes: {given.workers}; each model call {given.latency:g} s; "
+        "the idle cost is taken off.",
         "bare: GET, decode, base64, two POSTs (or the local model) in one process, and nothing else.",
         sizes=SIZES,
     )

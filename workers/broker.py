@@ -12,7 +12,6 @@ from kombu.utils.json import dumps, loads
 
 from workers.jobs.line import BULK_TURN
 
-
 MOST_MORE = 4
 """Messages that one request may bring beside the first. More would save little, and a worker should not take a handful
 of jobs that another has room for.
@@ -49,8 +48,9 @@ class InteractiveFirst:
 
 
 class Mended:
-    """Asks for interactive jobs first, and for several at once. And outlives its connection: with kombu 5.7 a busy worker dies with Redis.
+    """Asks for interactive jobs first, and for several at once.
 
+    And outlives its connection: with kombu 5.7 a busy worker dies with Redis.
     Once the connection is gone, restoring and acknowledging raise an AttributeError, which nothing above catches.
     Neither is needed then: the jobs in flight go on, and the ledger sends again what was not claimed.
     """
@@ -59,13 +59,13 @@ class Mended:
     do_restore = False
     connection: Any
     conn_or_acquire: Any
-    connection_errors: tuple[type[Exception], ...]
     active_queues: Any
     brpop_timeout: float
     client: Any
     qos: Any
     _queue_cycle: Any
     _in_poll: Any
+    _brpop_sent_at: Any
     _flush_brpop_reauth: Any
     _lookup: Any
     _q_for_pri: Any
@@ -82,7 +82,7 @@ class Mended:
             super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]  # of the class it is mixed into
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """kombu asks for one message. This asks in the same breath for more; Redis answers that as the first comes."""
+        """Kombu asks for one message. This asks in the same breath for more; Redis answers that as the first comes."""
         if not (queues := self._queue_cycle.consume(len(self.active_queues))):
             return
         commands: list[tuple[object, ...]] = [("BRPOP", *queues, timeout or self.brpop_timeout)]

@@ -1,6 +1,7 @@
 """The feed against a real Redis: replay, live events, one reader, long-poll."""
 
 import asyncio
+from collections.abc import Sequence
 
 from pipeline.types import Stage
 from tests.support.jobs import new_job, result, started
@@ -37,6 +38,44 @@ async def test_a_follower_resumes_after_the_event_it_saw_last(ledger: Ledger, fe
     await run_to_end(ledger, job_id)
     everything = await followed(feed, job_id)
     assert await followed(feed, job_id, after=3) == everything[3:]
+
+
+async def test_events_that_come_while_they_are_waited_for_go_straight_on_but_for_the_last(
+    ledger: Ledger, feed: Feed
+) -> None:
+    """And those that were refused there come in their turn, as if nobody had been asked."""
+    job_id = (await ledger.create(new_job())).job_id
+    claim = await ledger.claim(job_id)
+    assert claim is not None
+    straight: list[int] = []
+    through: list[int] = []
+    takes = [True, True, False, True]
+
+    def take(events: Sequence[JobEvent]) -> bool:
+        if is_taken := takes.pop(0):
+            straight.extend(event.seq for event in events)
+        return is_taken
+
+    async def follow() -> None:
+        async for together in feed.follow_together(job_id, straight=take):
+            through.extend(event.seq for event in together if isinstance(event, JobEvent))
+
+    following = asyncio.create_task(follow())
+    await eventually(lambda: _are(through, [1]))
+    for seq in range(2, 6):
+        await ledger.record(claim, started(Stage.VISION))
+        await eventually(lambda seq=seq: _has(seq, straight, through))  # type: ignore[misc]  # mypy and defaults
+    await ledger.complete(claim, result())
+    await following
+    assert (straight, through) == ([2, 3, 5], [1, 4, 6, 7])
+
+
+async def _are(numbers: list[int], expected: list[int]) -> bool:
+    return numbers == expected
+
+
+async def _has(seq: int, *seen: list[int]) -> bool:
+    return any(seq in numbers for numbers in seen)
 
 
 async def test_an_event_that_the_stream_lost_is_read_from_the_list(ledger: Ledger, feed: Feed) -> None:

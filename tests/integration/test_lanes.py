@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -66,6 +67,29 @@ async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
         assert (await Lookout(ledger).look()).turn
     claimed = [job.priority for job in sorted((job for job in jobs if job), key=lambda job: job.started_at or 0)]
     assert claimed == [BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 6, *[BULK] * 3]
+
+
+async def test_a_worker_takes_no_more_than_it_has_room_for(
+    ledger: Ledger, queue: JobQueue, jobs_settings: JobsSettings, redis_url: str, photo: str, model: ImageServer
+) -> None:
+    """Though one request to the broker brings several messages. What it leaves is another's to take."""
+    gate = model.fallback = Gate()
+    for _ in range(12):
+        await submit(ledger, queue, photo, INTERACTIVE)
+    waiting = jobs_settings.queue_of(INTERACTIVE)
+    with worker_process(redis_url, model, concurrency=7):
+        await eventually(lambda: _are_running(ledger, 7))
+        assert await cast("Any", ledger.client.llen(waiting)) == 5
+        gate.open()
+        await eventually(lambda: _have_completed(ledger, 12))
+
+
+async def _are_running(ledger: Ledger, count: int) -> bool:
+    return await ledger.running() == count
+
+
+async def _have_completed(ledger: Ledger, count: int) -> bool:
+    return await ledger.counts() == {"completed": count}
 
 
 async def _has_asked(model: ImageServer) -> bool:

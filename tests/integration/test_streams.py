@@ -193,11 +193,34 @@ async def test_a_follower_who_is_slow_holds_few_events_and_misses_none(ledger: L
     assert seen == list(range(2, INBOX * 3 + 4))
 
 
+async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice(
+    ledger: Ledger, redis_url: str
+) -> None:
+    """More than the kernel and the server keep for it: some are sent at once, others when it takes them."""
+    port, count = free_port(), 6000
+    claim = await claimed(ledger)
+    async with api_process(redis_url, port):
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(f"GET /api/v1/scan/{claim.job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            received = connection.recv(1024)
+            for _ in range(count // 100):
+                await asyncio.gather(*(ledger.record(claim, started(Stage.VISION)) for _ in range(100)))
+            await ledger.complete(claim, result())
+            connection.settimeout(30)
+            while b"event: done" not in received[-4096:]:
+                received += await asyncio.to_thread(connection.recv, 65536)
+    ids = [int(line[4:]) for line in received.splitlines() if line.startswith(b"id: ")]
+    assert ids == list(range(1, len(ids) + 1))
+    assert len(ids) > count
+
+
 async def test_a_client_that_takes_nothing_is_followed_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.events.SEND_SECONDS", 0.05)
     closed = asyncio.Event()
 
-    async def lines(_gone: object) -> AsyncIterator[bytes]:
+    async def lines(_gone: object, _at_once: object) -> AsyncIterator[bytes]:
         try:
             while True:
                 yield b": keepalive\n\n"

@@ -7,9 +7,10 @@ not in the list: of these a follower who missed something gets the whole text so
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import structlog
@@ -32,6 +33,9 @@ Batch: TypeAlias = list[JobEvent | Piece] | None
 """None: look at the list, for something may have been lost."""
 
 Followed: TypeAlias = JobEvent | Told | None
+
+Straight: TypeAlias = Callable[[Sequence[JobEvent]], bool]
+"""Passes events on at once. False: it could not, and nothing of them was passed on."""
 
 log = structlog.get_logger()
 
@@ -75,14 +79,22 @@ class Feed:
                     yield news
 
     async def follow_together(
-        self, job_id: str, after: int = 0, *, drafts: bool = False, until: asyncio.Future[None] | None = None
+        self,
+        job_id: str,
+        after: int = 0,
+        *,
+        drafts: bool = False,
+        until: asyncio.Future[None] | None = None,
+        straight: Straight | None = None,
     ) -> AsyncIterator[Sequence[Followed]]:
         """As `follow`, with what has come by the same moment in one piece: for whoever pays by the piece.
 
-        Ends early, too, when `until` is done.
+        Ends early, too, when `until` is done. Events that come while this is waited for and miss none before them, but
+        for `done`, go to `straight` and not through here: to wake a task costs more than to send an event.
         """
         place = _Place(after, Draft() if drafts else None)
         with self._subscribed(job_id) as inbox:
+            inbox.straight = None if straight is None else partial(place.pass_on, straight)
             if until is not None:
                 until.add_done_callback(inbox.close)
             if self.is_closing:
@@ -196,23 +208,33 @@ class Feed:
 class Inbox:
     """News that waits for one follower. Of these there are thousands, and a Queue takes ten times the memory."""
 
-    __slots__ = ("_batches", "_waiter", "is_closed")
+    __slots__ = ("_batches", "_passed_on", "_waiter", "is_closed", "straight")
 
     def __init__(self) -> None:
         self._batches: list[Batch] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._passed_on = False
         self.is_closed = False
+        self.straight: Callable[[list[JobEvent | Piece]], bool] | None = None
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def put(self, batch: Batch) -> None:
         """What a slow follower has no room for it reads from the record."""
+        if self._goes_straight(batch):
+            self._passed_on = True
+            return
         if len(self) >= INBOX:
             self._batches = []
             batch = None
         self._batches.append(batch)
         self._wake()
+
+    def _goes_straight(self, batch: Batch) -> bool:
+        """Only past a follower who has nothing before it and waits."""
+        waits = self._waiter is not None and not self._waiter.done() and not self._batches
+        return waits and batch is not None and self.straight is not None and self.straight(batch)
 
     def close(self, _until: object = None) -> None:
         self.is_closed = True
@@ -220,7 +242,9 @@ class Inbox:
 
     async def get(self, within: float) -> Batch:
         """The oldest; None, too, if for so many seconds there is none. For one caller at a time."""
-        if not self._batches:
+        self._passed_on = True
+        while self._passed_on and not self._batches:  # Once more after a time in which something went straight on.
+            self._passed_on = False
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_later(within, self._wake)
@@ -250,6 +274,22 @@ class _Place:
             return True
         end = news.at + len(news.text.encode())
         return (news.beginning, end) <= (self.draft.beginning, self.draft.length)
+
+    def pass_on(self, straight: Straight, batch: "list[JobEvent | Piece]") -> bool:
+        """Whether nothing of it is left to be done."""
+        events: list[JobEvent] = []
+        for news in batch:
+            if self.knows(news):
+                continue
+            if not isinstance(news, JobEvent) or news.seq != self.after + len(events) + 1 or news.stage is Stage.DONE:
+                return False
+            events.append(news)
+        if not events:
+            return True
+        if not straight(events):
+            return False
+        self.after = events[-1].seq
+        return True
 
     def take(self, batch: "list[JobEvent | Piece]") -> list[JobEvent | Told] | None:
         """What is new in it. None when something is missing before it."""

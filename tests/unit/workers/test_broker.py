@@ -2,7 +2,7 @@
 
 from itertools import repeat
 
-from workers.broker import InteractiveFirst
+from workers.broker import MOST_MORE, InteractiveFirst
 from workers.jobs.model import Priority
 from workers.jobs.settings import JobsSettings
 
@@ -43,6 +43,27 @@ def test_an_interactive_job_is_next_however_many_bulk_jobs_wait() -> None:
 
 def test_without_bulk_jobs_every_turn_is_interactive() -> None:
     assert served(order_of([INTERACTIVE, BULK]), {INTERACTIVE: 50, BULK: 0}, 50) == [INTERACTIVE] * 50
+
+
+def test_further_messages_are_interactive_and_leave_bulk_its_turn() -> None:
+    """Play Redis with requests that bring several: none of them may put off a bulk job that waits."""
+    order = order_of([BULK, INTERACTIVE])
+    taken: list[str] = []
+    while len(taken) < 800:
+        first = order.consume(2)[0]
+        queue, count = order.more()
+        assert queue == INTERACTIVE
+        for each in (first, *[queue] * count):
+            order.rotate(each)
+            taken.append(each)
+    assert taken[:800] == ([INTERACTIVE] * 7 + [BULK]) * 100
+
+
+def test_without_bulk_jobs_each_request_may_bring_several() -> None:
+    order = order_of([INTERACTIVE, BULK])
+    for _ in range(100):
+        order.rotate(INTERACTIVE)
+    assert order.more() == (INTERACTIVE, MOST_MORE)
 
 
 def test_before_the_queues_are_known_nothing_is_asked_for() -> None:
