@@ -45,7 +45,7 @@ class Wire:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes | Passing) -> Reply:
-        """Raises aiohttp's errors, and ModelBadOutput for a reply that is too long, or compressed: none asked for that."""
+        """Raises aiohttp's errors, and ModelBadOutput for a reply that is too long or, unasked for, compressed."""
         # Said in advance, so that a body in pieces is not sent in chunks, which some servers refuse.
         headers = {"Content-Length": str(body.length)} if isinstance(body, Passing) else None
         async with self._opened().post(self._target, data=body, headers=headers, allow_redirects=False) as response:

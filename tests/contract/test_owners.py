@@ -11,13 +11,13 @@ PACKAGES = ("pipeline", "workers", "api", "client", "cli")
 
 OWNERS = {
     "openai": {"pipeline/model/openai.py"},
-    "httpx2": {"pipeline/model/openai.py"},
+    "httpx2": {"pipeline/model/openai.py", "pipeline/model/wire.py"},
     "onnxruntime": {"pipeline/model/local.py"},
     "boto3": {"pipeline/storage.py"},
     "pillow_heif": {"pipeline/image.py"},
     "botocore": {"pipeline/storage.py"},
     "PIL": {"pipeline/image.py", "cli/evaluation/chart.py"},
-    "aiohttp": {"pipeline/dial.py", "pipeline/fetch.py", "pipeline/model/openai.py"},
+    "aiohttp": {"pipeline/dial.py", "pipeline/fetch.py", "pipeline/model/openai.py", "pipeline/model/wire.py"},
     "redis": {
         "workers/jobs/connection.py",
         "workers/jobs/ledger.py",
@@ -64,7 +64,7 @@ def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
 
 
 def test_adapters_are_imported_by_build_and_each_other_only() -> None:
-    adapters = {"hosted", "local", "openai", "responses", "words"}
+    adapters = {"hosted", "local", "openai", "responses", "wire", "words"}
     importers = {
         str(path.relative_to(ROOT))
         for package in PACKAGES

@@ -197,7 +197,7 @@ async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice
     ledger: Ledger, redis_url: str
 ) -> None:
     """More than the kernel and the server keep for it: some are sent at once, others when it takes them."""
-    port, count = free_port(), 6000
+    port, count = free_port(), 24_000
     claim = await claimed(ledger)
     async with api_process(redis_url, port):
         with socket.socket() as connection:
@@ -205,8 +205,8 @@ async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice
             connection.connect(("127.0.0.1", port))
             connection.sendall(f"GET /api/v1/scan/{claim.job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             received = connection.recv(1024)
-            for _ in range(count // 100):
-                await asyncio.gather(*(ledger.record(claim, started(Stage.VISION)) for _ in range(100)))
+            for _ in range(count // 200):
+                await asyncio.gather(*(ledger.record(claim, started(Stage.VISION)) for _ in range(200)))
             await ledger.complete(claim, result())
             connection.settimeout(30)
             while b"event: done" not in received[-4096:]:
