@@ -42,7 +42,6 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
     def on_start(self) -> None:
         self._hub: Any = None
         self._done: deque[tuple[Callback, object]] = deque()
-        self._is_called = False
         self._running: set[asyncio.Task[None]] = set()
         self._accept = prepare_accept_content(self.app.conf.accept_content)
         self._loop = uvloop.new_event_loop()
@@ -110,8 +109,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
     def _report(self, callback: Callback, outcome: object) -> None:
         """Hand the outcome to the main thread: kombu's connections belong to it."""
         self._done.append((callback, outcome))
-        if self._hub is not None and not self._is_called:
-            self._is_called = True
+        if self._hub is not None:
             self._hub.call_soon(self._acknowledge)
 
     def _cancel_all(self) -> None:
@@ -121,7 +119,6 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
     # --- on Celery's main thread ---
 
     def _acknowledge(self) -> None:
-        self._is_called = False
         while self._done:
             callback, outcome = self._done.popleft()
             callback(outcome)

@@ -12,6 +12,9 @@ from pipeline.errors import ModelBadOutput
 MAX_CONNECTIONS = 4096
 """More than the jobs of one process: waiting here for a connection would look like a slow model."""
 
+KEEP_ALIVE = 4.0
+"""Seconds for which an unused connection is kept: servers for models close theirs after 5, maybe as we send on it."""
+
 
 class Passing:
     """A body that is gone once it was sent: what has gone to the model need not wait for its reply in memory, too."""
@@ -67,7 +70,11 @@ class Wire:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=httpx2.create_ssl_context(trust_env=False)),
+                connector=aiohttp.TCPConnector(
+                    limit=MAX_CONNECTIONS,
+                    keepalive_timeout=KEEP_ALIVE,
+                    ssl=httpx2.create_ssl_context(trust_env=False),
+                ),
                 timeout=self._timeout,
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -101,6 +101,24 @@ async def test_the_photo_is_sent_as_the_bytes_that_were_checked(client: OpenAICl
     assert server.requests[0].headers["authorization"] == "Bearer sk-test"
 
 
+PER_CALL = {"content-length", "connection", "idempotency-key", "x-stainless-retry-count", "x-stainless-read-timeout"}
+"""What the SDK makes up for each call, and what HTTP/1.1 says by itself."""
+
+
+async def test_a_whole_reply_is_asked_for_with_the_headers_that_the_sdk_sends(
+    client: OpenAIClient, server: ImageServer
+) -> None:
+    """They go over a connection of our own (decision 0018), a stream over the SDK's."""
+    await look(client)
+    template = RequestTemplate(client.settings, model="m", purpose="chat", prompt="?", schema=None)
+    await client.stream(template, temperature=None, hear=untold)
+    ours, sdks = (
+        {name: value for name, value in request.headers.items() if name not in PER_CALL} for request in server.requests
+    )
+    assert {"authorization", "user-agent", "x-stainless-lang"} <= set(sdks)
+    assert ours == sdks
+
+
 async def test_requests_share_all_bytes_up_to_what_differs(client: OpenAIClient, server: ImageServer) -> None:
     await look(client, "one")
     await look(client, "another")

@@ -62,7 +62,7 @@ class _Mended:
 
 
 class _Wakeful:
-    """redis-py does not see that uvloop has closed a connection that was reset, and would send on it."""
+    """redis-py does not see that a connection was closed while nobody used it, and would send on it."""
 
     connection_class: type
 
@@ -71,7 +71,8 @@ class _Wakeful:
         self.connection_class = type("Connection", (_Mended, self.connection_class), {})
 
     async def ensure_connection(self, connection: Any) -> None:
-        if connection._writer is not None and connection._writer.is_closing():  # noqa: SLF001 - it has no other name
+        writer, reader = connection._writer, connection._reader  # noqa: SLF001 - they have no other name
+        if writer is not None and (writer.is_closing() or reader.at_eof()):
             await connection.disconnect(nowait=True)
         await super().ensure_connection(connection)  # type: ignore[misc]  # of the class it is mixed into
 
