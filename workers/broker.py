@@ -82,7 +82,7 @@ class Mended:
             super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]  # of the class it is mixed into
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Kombu asks for one message. This asks in the same breath for more; Redis answers that as the first comes."""
+        """Ask for a message as kombu does, and in the same breath for more, which Redis answers as the first comes."""
         if not (queues := self._queue_cycle.consume(len(self.active_queues))):
             return
         commands: list[tuple[object, ...]] = [("BRPOP", *queues, timeout or self.brpop_timeout)]

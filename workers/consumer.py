@@ -16,9 +16,8 @@ DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 EVENTS_WAIT = 1.0
 """Seconds that task events, which are for Flower, wait for more of them. Celery publishes each at once: three a job."""
 
-
 MOST_EVENTS = 500
-"""That wait. Celery publishes after 24, which a busy worker has in a few hundredths of a second."""
+"""Of them that wait. Celery publishes after 24, which a busy worker has in a few hundredths of a second."""
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
