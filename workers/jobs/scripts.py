@@ -18,8 +18,8 @@ MOST_TOGETHER = 200
 class Scripts:
     """One per client. Calls made while a round trip is on its way go out together in the next, in their order.
 
-    For redis-py a call by itself costs some 0.25 ms of CPU, one among many a fifth of that. Each still is a step of its
-    own, which succeeds or fails alone; but when the connection is lost, no call on it knows whether it happened.
+    A call by itself costs 0.12 ms of CPU, one among twenty a seventh of that. Each still is a step of its own, which
+    succeeds or fails alone; but when the connection is lost, no call on it knows whether it happened.
     """
 
     def __init__(self, client: Redis, timeout: float) -> None:
