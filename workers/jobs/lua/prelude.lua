@@ -15,9 +15,13 @@ local KEPT_FOR_DELIVERY = 86400
 -- Of a delivery that is sent again and again, the last so many attempts are remembered.
 local ATTEMPTS_KEPT = 100
 
+local script_time  -- A script is one moment, and asks once.
 local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+  if not script_time then
+    local time = redis.call('TIME')
+    script_time = tonumber(time[1]) + tonumber(time[2]) / 1e6
+  end
+  return script_time
 end
 
 -- A full Redis (maxmemory, noeviction) refuses a script whose first write might make it grow, and lets go on whatever began
