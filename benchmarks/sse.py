@@ -2,8 +2,8 @@
 
 Clients (`listeners.py`) connect to one API process, each to a job of its own, and wait. Then others do, and each job
 has an event, one after the other, written to the ledger; and others follow one job with several events. Beside it, in
-the same run, Starlette's streaming response with nothing behind it (`bare_api.py`) with as many clients. No worker
-runs: the events are written here.
+the same run, Starlette's streaming response with nothing behind it (`bare_api.py`) with as many clients, and a floor:
+transports alone (`transports.py`). No worker runs: the events are written here.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from functools import partial
 
 import aiohttp
 
-from benchmarks.processes import Process, cpu_of, memory_of, started, tell
+from benchmarks.processes import Process, cpu_of, line_of, memory_of, started, tell
 from benchmarks.report import Report, Row, compared, percentile
 from benchmarks.servers import Server, api_server, bare_server, redis_server
 from pipeline.types import Stage
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its server, what many clients ask for, and what the followers of one job ask for."""
+    """One of the three: its server, what many clients ask for, and what the followers of one job ask for."""
 
     server: Server
     paths: list[str]
@@ -202,26 +202,48 @@ async def bare(options: Options) -> AsyncIterator[Side]:
     async with redis_server() as redis, bare_server(redis.url) as server, aiohttp.ClientSession() as http:
 
         async def write(client: int | None, number: int) -> None:
-            event = f'event: fetch\nid: {number}\ndata: {{"seq": {number}}}\n\n'
-            name = "all" if client is None else client
-            async with http.post(f"{server.url}/tell/{name}", data=event) as response:
+            async with http.post(f"{server.url}/tell/{name_of(client)}", data=bare_event(number)) as response:
                 await response.read()
 
-        yield Side(
-            server, [f"/follow/{client}" for client in range(options.clients)], "/follow/all", 1, write, redis, 0
-        )
+        yield Side(server, bare_paths(options), "/follow/all", 1, write, redis, 0)
+
+
+@asynccontextmanager
+async def transports(options: Options) -> AsyncIterator[Side]:
+    async with redis_server() as redis, started("benchmarks.transports") as process:
+
+        async def write(client: int | None, number: int) -> None:
+            told = {"path": f"/follow/{name_of(client)}", "event": bare_event(number)}
+            await tell(process, json.dumps(told).encode())
+
+        server = Server("floor", int(await line_of(process)), process)
+        yield Side(server, bare_paths(options), "/follow/all", 1, write, redis, 0)
+
+
+def bare_paths(options: Options) -> list[str]:
+    return [f"/follow/{client}" for client in range(options.clients)]
+
+
+def name_of(client: int | None) -> str:
+    return "all" if client is None else str(client)
+
+
+def bare_event(number: int) -> str:
+    """As long as one of ours."""
+    return f'event: fetch\nid: {number}\ndata: {{"seq": {number}, "padding": "{"x" * 150}"}}\n\n'
 
 
 async def measure(options: Options) -> list[Row]:
     rows: list[Row] = []
-    for name, opened in (("bare", bare), ("bunri", bunri)):
+    for name, opened in (("floor", transports), ("bare", bare), ("bunri", bunri)):
         async with opened(options) as side:
             waiting = await idle_clients(side, options)
             await eventually(partial(has_noticed, side), within=60)
             own = await own_events(side, options)
             await eventually(partial(has_noticed, side), within=60)
             rows.append({"": name, **waiting, **own, **await fan_out(side, options)})
-    return [*rows, compared(rows[1], rows[0], {"": "bunri ÷ bare"})]
+    floor, bare_one, ours = rows
+    return [*rows, compared(ours, bare_one, {"": "bunri ÷ bare"}), compared(ours, floor, {"": "bunri ÷ floor"})]
 
 
 async def has_noticed(side: Side) -> bool:
