@@ -51,7 +51,10 @@ async def further_api(url: str, env: dict[str, str]) -> AsyncIterator[str]:
     reserved = reserve_from(FIRST_PORT)
     more = {"API_HOST": "127.0.0.1", "API_PORT": str(reserved.port), "REDIS_URL": url}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "api"), env=os.environ | env | more, stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-m", "api"),
+        env=os.environ | env | more,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # As the stack's: a kernel that shares time by session counted it to the users'.
     )
     try:
         await eventually(lambda: _listens(reserved.port), within=30)
