@@ -1,4 +1,4 @@
-"""One POST of JSON over aiohttp, its reply bounded: a fifth of the CPU of the SDK's own way (decision 0004)."""
+"""One POST of JSON over aiohttp, its reply bounded, for a quarter of the SDK's CPU or less (decision 0018)."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass

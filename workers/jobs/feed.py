@@ -90,7 +90,7 @@ class Feed:
         """As `follow`, with what has come by the same moment in one piece: for whoever pays by the piece.
 
         Ends early, too, when `until` is done. Events that come while this is waited for and miss none before them, but
-        for `done`, go to `straight` and not through here: to wake a task costs more than to send an event.
+        for `done`, go to `straight` and not through here: to wake a task costs as much as to send an event.
         """
         place = _Place(after, Draft() if drafts else None)
         with self._subscribed(job_id) as inbox:
