@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
-from pipeline import collector
+from kit import gc_tuning
 
 SHUTDOWN_SECONDS = 3
 """Without a limit uvicorn waits for every request that is not answered."""
@@ -28,7 +28,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        collector.settle()
+        gc_tuning.freeze_after_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.services.feed.end_following()

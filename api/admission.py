@@ -6,13 +6,13 @@ from math import ceil
 
 from starlette.requests import Request
 
+from api.http.problems import RETRY_AFTER, Problem
 from api.metrics import Metrics
-from api.problems import RETRY_AFTER, Problem
 from api.settings import ApiSettings
-from workers.jobs.ledger import Ledger
-from workers.jobs.line import Line, Lookout
-from workers.jobs.model import NewJob
-from workers.jobs.rate import Allowance, RateLimit
+from jobs.backlog import BacklogReader, Line
+from jobs.ledger.ledger import Ledger
+from jobs.model import NewJob
+from jobs.rate_limit import Allowance, RateLimit
 
 LONGEST_RETRY_AFTER = 300
 
@@ -28,14 +28,14 @@ class Reason(StrEnum):
 class Admission:
     """One per application."""
 
-    def __init__(self, settings: ApiSettings, ledger: Ledger, lookout: Lookout, metrics: Metrics) -> None:
+    def __init__(self, settings: ApiSettings, ledger: Ledger, backlog_reader: BacklogReader, metrics: Metrics) -> None:
         self._max_queued = settings.max_queued
         self._ledger = ledger
-        self._lookout = lookout
+        self._lookout = backlog_reader
         self._metrics = metrics
         self._rate: RateLimit | None = None
         if settings.rate_limit:
-            self._rate = RateLimit(ledger, a_minute=settings.rate_limit, burst=settings.rate_burst)
+            self._rate = RateLimit(ledger, per_minute=settings.rate_limit, burst=settings.rate_burst)
 
     async def count(self, request: Request) -> dict[str, str]:
         """Count a submit of this caller. Returns the headers that tell what is left; without a limit there are none.
@@ -98,7 +98,7 @@ def _rate_headers(allowance: Allowance, burst: int) -> dict[str, str]:
     return {
         "RateLimit-Limit": str(burst),
         "RateLimit-Remaining": str(allowance.remaining),
-        "RateLimit-Reset": str(ceil(allowance.whole_in)),
+        "RateLimit-Reset": str(ceil(allowance.reset_in)),
     }
 
 

@@ -10,27 +10,28 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import chat, deliveries, description, events, images, meta, pages, problems, scans
 from api.admission import Admission
-from api.agreement import Agreement
 from api.deps import Services
-from api.jobs import job_routes
+from api.http import openapi, problems
+from api.http.middleware import Edge
 from api.metrics import Metrics
-from api.middleware import Edge
+from api.routes import chat, deliveries, events, images, meta, pages, scans
+from api.routes.jobs import job_routes
 from api.settings import ApiSettings
-from pipeline.address import AddressGuard
-from pipeline.knowledge import Knowledge
-from pipeline.logs import configure_logs
+from api.version_skew import VersionSkew
+from jobs.backlog import BacklogReader
+from jobs.broker.queue import JobQueue
+from jobs.deliveries import Deliveries
+from jobs.feed import Feed
+from jobs.ledger.ledger import Ledger
+from jobs.model import JobKind
+from jobs.settings import JobsSettings
+from kit.address import AddressGuard
+from kit.logs import configure_logs
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.knowledge.watch import Watch
 from pipeline.settings import PipelineSettings
 from pipeline.storage import open_store
-from pipeline.watch import Watch
-from workers.jobs.deliveries import Deliveries
-from workers.jobs.feed import Feed
-from workers.jobs.ledger import Ledger
-from workers.jobs.line import Lookout
-from workers.jobs.model import JobKind
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 
 REQUEST_HEADERS = (
     "content-type",
@@ -79,13 +80,13 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         feed = Feed(ledger)
         queue = JobQueue.connect(jobs)
         await feed.start()
-        lookout = Lookout(ledger)
+        backlog_reader = BacklogReader(ledger)
         app.state.services = Services(
             settings,
             jobs,
             pipeline,
             watch,
-            Agreement(settings.version_grace),
+            VersionSkew(settings.version_grace),
             guard,
             metrics,
             ledger,
@@ -93,8 +94,8 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             feed,
             queue,
             store,
-            lookout,
-            Admission(settings, ledger, lookout, metrics),
+            backlog_reader,
+            Admission(settings, ledger, backlog_reader, metrics),
         )
         watching = asyncio.create_task(watch.keep(pipeline.watch_every), name="resources")
         log.info("api.started", pipeline_version=watch.knowledge.version)
@@ -149,5 +150,5 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         app.router.routes += each.routes
     pages.install(app)
     deliveries.describe(app)
-    description.install(app)
+    openapi.install(app)
     return app

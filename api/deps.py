@@ -9,22 +9,22 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Query, Request
 
 from api.admission import Admission
-from api.agreement import Agreement
+from api.http.problems import invalid
 from api.metrics import Metrics
-from api.problems import invalid
 from api.settings import ApiSettings
-from pipeline.address import AddressGuard
-from pipeline.knowledge import Knowledge
+from api.version_skew import VersionSkew
+from jobs.backlog import BacklogReader
+from jobs.broker.queue import JobQueue
+from jobs.deliveries import Deliveries
+from jobs.feed import Feed
+from jobs.ledger.ledger import Ledger
+from jobs.redis.connection import LedgerUnavailable
+from jobs.settings import JobsSettings
+from kit.address import AddressGuard
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.knowledge.watch import Watch
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store
-from pipeline.watch import Watch
-from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.deliveries import Deliveries
-from workers.jobs.feed import Feed
-from workers.jobs.ledger import Ledger
-from workers.jobs.line import Lookout
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 
 WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})", re.IGNORECASE)
 UNITS = {"s": 1, "m": 60}
@@ -40,7 +40,7 @@ class Services:
     jobs: JobsSettings
     pipeline: PipelineSettings
     watch: Watch[Knowledge]
-    agreement: Agreement
+    version_skew: VersionSkew
     guard: AddressGuard
     metrics: Metrics
     ledger: Ledger
@@ -48,7 +48,7 @@ class Services:
     feed: Feed
     queue: JobQueue
     store: Store
-    lookout: Lookout
+    backlog_reader: BacklogReader
     admission: Admission
 
     @property
@@ -66,7 +66,7 @@ async def _services(request: Request) -> Services:
     return services
 
 
-Wired = Annotated[Services, Depends(_services)]
+ServicesDep = Annotated[Services, Depends(_services)]
 
 IdempotencyKey = Annotated[
     str | None,

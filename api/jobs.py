@@ -7,28 +7,20 @@ from typing import Any
 
 import orjson
 import structlog
-from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api import direct
-from api.deps import Services, Wait, Wired
-from api.description import ok, problems
-from api.problems import Problem, invalid, unavailable
-from api.responses import json_response
-from api.schemas import API, ProcessingView, ResultView, SubmittedView
+from api.deps import Services
+from api.http.problems import Problem, invalid, unavailable
+from api.schemas import SubmittedView
+from jobs.backlog import Line
+from jobs.broker.queue import job_born_at
+from jobs.model import Created, Job, JobKind, JobStatus, NewJob
 from pipeline.errors import JobDeadlineExceeded
-from workers.jobs.line import Line
-from workers.jobs.model import Created, Job, JobKind, JobStatus, NewJob
-from workers.jobs.queue import job_born_at
-from workers.jobs.view import JobView
 
 ANONYMOUS = "anonymous"
 """Scope of idempotency keys: every caller, until callers have names. An address is none: a phone that moves to another
 network and repeats its request would get a second job.
 """
-
-POLL_AFTER = 2
-"""Seconds between two looks at a result, for clients that poll."""
 
 log = structlog.get_logger()
 
@@ -62,7 +54,7 @@ async def submitted(created: Created, new: NewJob, line: Line, services: Service
             estimated_wait=line.wait(new.priority, ahead),
             pipeline_version=new.pipeline_version,
         )
-    job = await services.lookout.with_wait(await find_job(created.job_id, new.kind, services))
+    job = await services.backlog_reader.with_wait(await find_job(created.job_id, new.kind, services))
     return SubmittedView.of(
         job.job_id,
         job.kind,
@@ -97,7 +89,7 @@ async def find_job(job_id: str, kind: JobKind, services: Services, wait: float =
     _require_ours(job_id, services)
     job = await services.feed.wait(job_id, min(wait, services.settings.max_wait))
     if job is None or job.kind is not kind:
-        raise _missing(job_id, services)
+        raise missing(job_id, services)
     return job
 
 
@@ -125,71 +117,13 @@ def fingerprint_of(body: BaseModel) -> str:
     return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def operation(name: str, kind: JobKind) -> str:
-    """The name of an operation, of which there is one for each kind; generated clients call scans' by the bare name."""
-    return name if kind is JobKind.SCAN else f"{name}_{kind}"
-
-
-def job_routes(kind: JobKind) -> APIRouter:
-    """To look at a job of this kind and to cancel it."""
-    router = direct.router(f"{API}/{kind}", kind.value)
-
-    @router.get(
-        "/{job_id}",
-        name=operation("show", kind),
-        responses={200: ok(JobView, "The job"), **problems(404, 410, 422, 503)},
-    )
-    async def show(job_id: str, services: Wired, wait: Wait = 0) -> Response:
-        """The whole job; with `wait`, when it has ended or the wait is over."""
-        job = await services.lookout.with_wait(await find_job(job_id, kind, services, wait))
-        return json_response(JobView.of(job, services.knowledge.texts))
-
-    @router.get(
-        "/{job_id}/result",
-        name=operation("result", kind),
-        responses={
-            200: ok(ResultView, "The job has ended"),
-            202: ok(ProcessingView, "Not yet"),
-            **problems(404, 410, 422, 503),
-        },
-    )
-    async def result(job_id: str, services: Wired, wait: Wait = 0) -> Response:
-        """How the job ended. A failed job is 200, too, with `error` and without `pipeline_result`."""
-        return result_response(await find_job(job_id, kind, services, wait), services)
-
-    @router.post(
-        "/{job_id}/cancel",
-        name=operation("cancel", kind),
-        status_code=202,
-        responses={202: ok(JobView, "The job is cancelled"), **problems(404, 409, 410, 503)},
-    )
-    async def cancel(job_id: str, services: Wired) -> Response:
-        """Stop the job. Doing it twice is fine; a job that has completed or failed is 409."""
-        await find_job(job_id, kind, services)
-        job = await services.ledger.cancel(job_id)
-        if job is None:
-            raise _missing(job_id, services)
-        if job.status is not JobStatus.CANCELLED:
-            raise Problem("job.finished")
-        return json_response(JobView.of(job, services.knowledge.texts), status=202)
-
-    return router
-
-
-def result_response(job: Job, services: Services) -> Response:
-    texts = services.knowledge.texts
-    if job.status.is_final:
-        return json_response(ResultView.of(job, texts))
-    return json_response(ProcessingView.of(job, texts), status=202, headers={"Retry-After": str(POLL_AFTER)})
-
-
 def _require_ours(job_id: str, services: Services) -> None:
     """An id that we never gave out needs no look at the ledger."""
     if job_born_at(job_id) is None:
-        raise _missing(job_id, services)
+        raise missing(job_id, services)
 
 
-def _missing(job_id: str, services: Services) -> Problem:
+def missing(job_id: str, services: Services) -> Problem:
     """The id says when the job was made, so an expired one is told from one that never was."""
     born_at = job_born_at(job_id)
     is_old = born_at is not None and born_at < time.time() - services.jobs.result_ttl

@@ -8,15 +8,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.knowledge import Knowledge
-from pipeline.watch import Watch
-from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.deliveries import Deliveries, Outcome
-from workers.jobs.ledger import Ledger
-from workers.jobs.line import Line, Lookout
-from workers.jobs.model import Priority, WorkerBeat
-from workers.jobs.upstream import CAUSES, ModelFigures, Upstream
-from workers.jobs.usage import Bill, Day, Meter, left_of
+from jobs.backlog import BacklogReader, Line
+from jobs.circuit import CAUSES, CircuitStore, ModelFigures
+from jobs.deliveries import Deliveries, Outcome
+from jobs.ledger.ledger import Ledger
+from jobs.model import Priority, WorkerBeat
+from jobs.redis.connection import LedgerUnavailable
+from jobs.usage import Day, ModelUsage, UsageReader, left_of
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.knowledge.watch import Watch
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -50,7 +50,7 @@ class Metrics:
     async def render(
         self,
         ledger: Ledger,
-        lookout: Lookout,
+        backlog_reader: BacklogReader,
         deliveries: Deliveries,
         watch: Watch[Knowledge],
         budget: float | None,
@@ -60,22 +60,22 @@ class Metrics:
         While the ledger cannot be read its figures are absent, and `bunri_ledger_up` is 0.
         """
         shared = CollectorRegistry()
-        shared.register(await _read(ledger, lookout, deliveries, watch, budget))
+        shared.register(await _read(ledger, backlog_reader, deliveries, watch, budget))
         return generate_latest(self._registry) + generate_latest(shared)
 
 
 async def _read(
-    ledger: Ledger, lookout: Lookout, deliveries: Deliveries, watch: Watch[Knowledge], budget: float | None
+    ledger: Ledger, backlog_reader: BacklogReader, deliveries: Deliveries, watch: Watch[Knowledge], budget: float | None
 ) -> "_Shared":
-    meter = Meter(ledger)
+    meter = UsageReader(ledger)
     live: list[WorkerBeat] | None
     try:
         live = await ledger.workers()
         found = [
             *_of_jobs(await ledger.counts()),
-            *_of_line(await lookout.look()),
+            *_of_line(await backlog_reader.look()),
             *_of_deliveries(await deliveries.counts()),
-            *_of_models(await Upstream(ledger).figures()),
+            *_of_models(await CircuitStore(ledger).figures()),
             *_of_bills(await meter.ever()),
             *_of_budget(budget, await meter.days(1)),
             _now("bunri_ledger_up", 1),
@@ -160,7 +160,7 @@ def _of_models(models: list[ModelFigures]) -> Iterator[Metric]:
     yield from (paused, left, pauses, probes, refused)
 
 
-def _of_bills(bills: dict[str, Bill]) -> Iterator[Metric]:
+def _of_bills(bills: dict[str, ModelUsage]) -> Iterator[Metric]:
     """Names of models are few: they come from the workers' settings."""
     calls = CounterMetricFamily("bunri_model_calls", "Calls that were paid for.", labels=("model",))
     tokens = CounterMetricFamily("bunri_model_tokens", "Input includes cached.", labels=("model", "kind"))

@@ -1,4 +1,4 @@
-"""What goes over the wire: the contract's requests and answers. How a job itself is shown is `workers/jobs/view.py`."""
+"""What goes over the wire: the contract's requests and answers. How a job itself is shown is `jobs/view.py`."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -8,15 +8,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from jobs.deliveries import Attempt, Delivery
+from jobs.model import Job, JobError, JobKind, JobStatus, OverBudget, Priority
+from jobs.settings import JobsSettings
+from jobs.usage import Day, ModelUsage, by_model, left_of
+from jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
 from pipeline.errors import Blame
+from pipeline.knowledge.texts import ErrorText, Texts
 from pipeline.storage import KEY
-from pipeline.texts import ErrorText, Texts
 from pipeline.types import Locale, Refusal, Stage, StageStatus
-from workers.jobs.deliveries import Attempt, Delivery
-from workers.jobs.model import Job, JobError, JobKind, JobStatus, OverBudget, Priority
-from workers.jobs.settings import JobsSettings
-from workers.jobs.usage import Bill, Day, by_model, left_of
-from workers.jobs.view import WAIT, ErrorView, PipelineResultView, View, error_of, result_of
 
 API = "/api/v1"
 
@@ -348,7 +348,7 @@ class BillView(View):
     cost_usd: float = Field(description="0 for a model whose price nobody told.")
 
     @classmethod
-    def of(cls, bill: Bill) -> Self:
+    def of(cls, bill: ModelUsage) -> Self:
         used = bill.usage
         return cls(
             calls=bill.calls,
@@ -406,12 +406,12 @@ class UsageView(View):
         return cls(
             days=[DayView.of(day) for day in days],
             models=_bills(by_model(days)),
-            total=BillView.of(sum((day.total for day in days), Bill())),
+            total=BillView.of(sum((day.total for day in days), ModelUsage())),
             budget=BudgetView.of(BillView.of(days[0].total).cost_usd, jobs),
         )
 
 
-def _bills(models: Mapping[str, Bill]) -> dict[str, BillView]:
+def _bills(models: Mapping[str, ModelUsage]) -> dict[str, BillView]:
     return {model: BillView.of(bill) for model, bill in models.items()}
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from pipeline.environment import EnvironmentSettings
+from kit.environment import EnvironmentSettings
 
 ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
 

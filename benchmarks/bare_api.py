@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from api.__main__ import config
-from workers.jobs.feed import KEEPALIVE
+from jobs.feed import KEEPALIVE
 
 QUEUE = "bare"
 

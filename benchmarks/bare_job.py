@@ -19,10 +19,10 @@ import orjson
 import uvloop
 from PIL import Image
 
-from pipeline.fingerprint import local_model_of
-from pipeline.image import MAX_SCALE, PASSED_BYTES, QUALITY
-from pipeline.knowledge import Knowledge
-from pipeline.model.local import LocalVision
+from pipeline.intake.image import MAX_SCALE, PASSED_BYTES, QUALITY
+from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.models.local.vision import LocalVision
 from pipeline.settings import PipelineSettings
 from pipeline.types import Locale, SourceImage
 

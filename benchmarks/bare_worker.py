@@ -53,7 +53,7 @@ class BareApp(Celery):  # type: ignore[misc]  # Celery ships no types
 def build() -> BareApp:
     app = BareApp("bare", broker=os.environ["BARE_BROKER"])
     app.conf.update(
-        worker_pool="workers.pool:AsyncioPool",
+        worker_pool="workers.runtime.pool:AsyncioPool",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         task_ignore_result=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.stack import StackOptions, running_stack
+from cli.stack.stack import StackOptions, running_stack
 from tests.support.image_server import Answer, Request
 from tests.support.openai_server import base_url, openai_server, purpose_of, streamed, well_behaved
 

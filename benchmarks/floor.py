@@ -34,24 +34,24 @@ from benchmarks.noop_worker import DONE
 from benchmarks.processes import family, is_decoder, thread_cpu_of
 from benchmarks.report import Report, Row, ratio
 from benchmarks.servers import redis_server
-from pipeline.address import AddressGuard
-from pipeline.decode import ImageDecoder
-from pipeline.fetch import Fetcher
-from pipeline.knowledge import Knowledge
-from pipeline.model.hosted import HostedVision, Seen, Written
-from pipeline.model.openai import OpenAIClient
-from pipeline.model.responses import RequestTemplate
-from pipeline.model.wire import Passing
+from jobs.broker.queue import JobQueue, new_job_id
+from jobs.ledger.ledger import Ledger
+from jobs.model import Claim
+from jobs.settings import JobsSettings
+from kit.address import AddressGuard
+from pipeline.intake.decode import ImageDecoder
+from pipeline.intake.fetch import Fetcher
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.models.hosted import HostedVision, Seen, Written
+from pipeline.models.openai.client import OpenAIClient
+from pipeline.models.openai.http import OneShotBody
+from pipeline.models.openai.responses import RequestTemplate
 from pipeline.settings import PipelineSettings
 from pipeline.types import Candidate, Locale, SourceImage, Stage, Usage
 from tests.support.jobs import completed, new_job
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 from workers.command import worker_command
-from workers.jobs.ledger import Ledger
-from workers.jobs.model import Claim
-from workers.jobs.queue import JobQueue, new_job_id
-from workers.jobs.settings import JobsSettings
 
 AT_ONCE = 32
 BODY_BYTES = 200_000
@@ -123,7 +123,7 @@ class BodyOnly:
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
 
-    async def ask(self, _template: RequestTemplate, _body: Passing, *, reply: type[Seen]) -> tuple[Seen, Usage]:
+    async def ask(self, _template: RequestTemplate, _body: OneShotBody, *, reply: type[Seen]) -> tuple[Seen, Usage]:
         del reply
         return SEEN, Usage()
 

@@ -27,12 +27,12 @@ from urllib.parse import urlsplit
 import pillow_heif
 from PIL import Image
 
-from pipeline.address import AddressGuard
-from pipeline.decode import ImageDecoder
+from kit.address import AddressGuard
 from pipeline.errors import SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia, SourceUrlUnsafe
-from pipeline.expiry import EXPIRED_STATUSES, expires_at, has_expired, is_expired_answer
-from pipeline.image import MAX_SCALE
-from pipeline.media import Kind
+from pipeline.intake.decode import ImageDecoder
+from pipeline.intake.expiry import EXPIRED_STATUSES, expires_at, has_expired, is_expired_answer
+from pipeline.intake.image import MAX_SCALE
+from pipeline.intake.media import Kind
 from pipeline.settings import PipelineSettings
 
 SIDE = 256

@@ -27,6 +27,10 @@ from celery import Celery
 
 from benchmarks import bare_worker
 from benchmarks.processes import cpu_of, family
+from jobs.broker.queue import JobQueue
+from jobs.ledger.ledger import COUNTS, WORKERS, Ledger
+from jobs.model import JobStatus
+from jobs.settings import JobsSettings
 from pipeline.types import JobInput
 from tests.support.image_server import folder_server
 from tests.support.jobs import new_job
@@ -34,10 +38,6 @@ from tests.support.openai_server import base_url, late, openai_server, well_beha
 from tests.support.redis_server import RedisServer, start_redis
 from tests.support.wait import wait_until
 from workers.command import worker_command
-from workers.jobs.ledger import COUNTS, WORKERS, Ledger
-from workers.jobs.model import JobStatus
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 
 LIMIT = 3.0
 """CPU-ms per job."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from pipeline.decode import ImageDecoder
+from pipeline.intake.decode import ImageDecoder
 from pipeline.settings import PipelineSettings
 
 ROUNDS = 15
@@ -86,7 +86,7 @@ def peak(way: str, data: bytes) -> int:
 
 def report_peak(way: str) -> None:
     """In a process of its own: what the image adds to RSS in the process that decodes it."""
-    from pipeline.image import Bounds, prepare  # noqa: PLC0415 - the naive way must not pay for it
+    from pipeline.intake.image import Bounds, prepare  # noqa: PLC0415 - the naive way must not pay for it
 
     bounds = Bounds(1024, 50_000_000, 25_000_000)
     ways: dict[str, Callable[[bytes], object]] = {"naive": naive, "ours": lambda data: prepare(data, bounds)}

@@ -25,7 +25,7 @@ from benchmarks.load import (
 )
 from benchmarks.processes import between, cpu_by_role, line_of, started, tell
 from benchmarks.report import Report, Row, ratio
-from cli.stack import Stack, running_stack
+from cli.stack.stack import Stack, running_stack
 
 CASES = {"1 MP": ("1", False), "12 MP": ("12", False), "1 MP, local": ("1", True)}
 """Name → photo, and whether the local model looks at it."""

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.processes import between, cpu_by_role, family, is_decoder, line_of, memory_of, started
-from cli.stack import Stack, StackOptions, running_stack
+from cli.stack.stack import Stack, StackOptions, running_stack
 
 SIZES = {"1": (1152, 864), "12": (4032, 3024)}
 """Megapixels → pixels."""

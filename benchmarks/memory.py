@@ -17,7 +17,7 @@ from benchmarks.load import counts, hosted, model_server, photo_file, pids_of, s
 from benchmarks.processes import Process, line_of, memory_of, started
 from benchmarks.report import Report, Row, ratio
 from benchmarks.sse import listening
-from cli.stack import Stack, running_stack
+from cli.stack.stack import Stack, running_stack
 from tests.support.wait import eventually
 
 ROLES = ("api", "worker", "decode", "redis")

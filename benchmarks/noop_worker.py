@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 import redis.asyncio as redis
 from celery import Celery
 
-from workers import broker
-from workers.jobs.message import RUN_JOB
-from workers.jobs.settings import JobsSettings
-from workers.jobs.transport import consumer_settings
+from jobs.broker.message import RUN_JOB
+from jobs.broker.options import consumer_settings
+from jobs.settings import JobsSettings
+from workers.runtime import channel
 
 DONE = "noop:done"
 TELL_EVERY = 0.2
@@ -42,8 +42,8 @@ def build() -> NoopApp:
     app = NoopApp("noop")
     app.conf.update(
         consumer_settings(settings, *settings.queues),
-        worker_pool="workers.pool:AsyncioPool",
-        worker_consumer="workers.consumer:Consumer",
+        worker_pool="workers.runtime.pool:AsyncioPool",
+        worker_consumer="workers.runtime.consumer:Consumer",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         task_default_queue=settings.queue,
@@ -51,7 +51,7 @@ def build() -> NoopApp:
         task_acks_late=True,
     )
     app.select_queues(settings.queues)
-    broker.install()
+    channel.patch_kombu()
 
     @app.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
     async def nothing(_job_id: str) -> None:

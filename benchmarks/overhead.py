@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cli.stack import StackOptions, running_stack
+from cli.stack.stack import StackOptions, running_stack
 from client import BunriClient, Job
 from tests.support.image_server import folder_server
 

@@ -59,7 +59,7 @@ def family(pid: int) -> list[int]:
 
 def is_decoder(pid: int) -> bool:
     """Whether it is a worker's decode process."""
-    return b"pipeline.image" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"pipeline.intake.image" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def cpu_of(pids: Iterable[int]) -> float:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from pipeline.grammar import Grammar
-from pipeline.lexicon import Lexicon
-from pipeline.matcher import Matcher
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge.grammar import Grammar
+from pipeline.knowledge.lexicon import Lexicon
+from pipeline.knowledge.rulebook import Rulebook
+from pipeline.questions.reader import Matcher
 from pipeline.settings import RESOURCES
 from pipeline.types import Locale, Reading, ThingsNamed
 

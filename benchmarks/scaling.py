@@ -18,8 +18,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from benchmarks.load import Row, measure, model_server, photo_file
-from cli.ports import reserve_from
-from cli.stack import Stack, StackOptions, running_stack
+from cli.stack.ports import reserve_from
+from cli.stack.stack import Stack, StackOptions, running_stack
 from tests.support.wait import eventually
 
 SHAPES = ((1, 1), (1, 2), (2, 3))

@@ -21,14 +21,14 @@ import aiohttp
 from benchmarks.processes import Process, cpu_of, line_of, memory_of, started, tell
 from benchmarks.report import Report, Row, compared, percentile
 from benchmarks.servers import Server, api_server, bare_server, redis_server
+from jobs.ledger.ledger import Ledger
+from jobs.model import Claim
+from jobs.settings import JobsSettings
 from pipeline.types import Stage
 from tests.support.jobs import new_job
 from tests.support.jobs import started as stage_started
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-from workers.jobs.ledger import Ledger
-from workers.jobs.model import Claim
-from workers.jobs.settings import JobsSettings
 
 FEW = 250
 """Clients that come first, so that what only the first ones cost, the connections to Redis, is not counted."""

@@ -22,9 +22,9 @@ import redis
 
 from benchmarks.processes import cpu_of, family
 from benchmarks.report import Report, Row, ratio
+from jobs.ledger.ledger import WORKERS
 from tests.support.redis_server import RedisServer, free_port, start_redis
 from workers.command import worker_command
-from workers.jobs.ledger import WORKERS
 
 POLL = 0.005
 LONGEST = 120.0

@@ -20,7 +20,7 @@ import bpe_openai
 import orjson
 from PIL import Image
 
-from cli.stack import StackOptions, running_stack
+from cli.stack.stack import StackOptions, running_stack
 from client import BunriClient
 from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.openai_server import base_url, openai_server, purpose_of

@@ -8,9 +8,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
-from pipeline.logs import redact
+from jobs.settings import JobsSettings
+from kit.logs import redact
 from pipeline.settings import PipelineSettings
-from workers.jobs.settings import JobsSettings
 from workers.settings import WorkerSettings
 
 PACKAGES: tuple[type[BaseSettings], ...] = (PipelineSettings, JobsSettings, WorkerSettings, ApiSettings)

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import SecretStr
 
 from api.app import build_app
-from api.problems import API_CATALOGUE
+from api.http.problems import API_CATALOGUE
 from api.settings import ApiSettings
 from cli.configuration import PACKAGES, masked, variable_of
+from jobs.settings import JobsSettings
 from pipeline.errors import CATALOGUE, ErrorSpec
+from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES, PipelineSettings
-from pipeline.texts import Texts
 from pipeline.types import Locale
-from workers.jobs.settings import JobsSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -4,26 +4,23 @@ What a command needs is imported in it: `--help` is there before all of that is 
 """
 
 import os
-import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.console import Console
+
+from cli.terminal import Interrupted, check_settings, err, give_up, out, run, say
 
 if TYPE_CHECKING:
-    from cli.outcome import Outcome
-    from cli.stack import Stack, StackOptions
+    from cli.scan.outcome import Outcome
+    from cli.stack.stack import Stack, StackOptions
     from client import BunriClient, Delivery
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 DEFAULT_API = "http://127.0.0.1:8000"
 """Where `bunri up` serves it, unless that port is taken."""
-
-USAGE_ERROR = 2
 
 Answer = TypeVar("Answer")
 
@@ -32,9 +29,6 @@ pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline's texts and 
 app.add_typer(pipeline_app, name="pipeline")
 webhook_app = typer.Typer(no_args_is_help=True, help="What became of webhooks, and to send them again.")
 app.add_typer(webhook_app, name="webhook")
-
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
 RunningApi = Annotated[str, typer.Option("--api", help="Base URL of the running API.")]
@@ -53,12 +47,12 @@ def up(
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 500,
 ) -> None:
     """Run the whole system in the foreground until Ctrl-C."""
-    from cli.stack import StackOptions
+    from cli.stack.stack import StackOptions
 
-    _check_settings()
+    check_settings()
     count = workers or min(os.cpu_count() or 1, 4)
     try:
-        _run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
+        run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
     except Interrupted:
         say("stopped")
 
@@ -68,14 +62,14 @@ def demo(*, as_json: AsJson = False, locale: Language = "ko") -> None:
     """Classify the photos in samples/ on a stack of its own, and check that each ends as it should."""
     import orjson
 
-    from cli.outcome import Expectation
+    from cli.scan.outcome import Expectation
 
-    _check_settings()
+    check_settings()
     if not SAMPLES.is_dir():
-        _give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
+        give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
     expectations = [Expectation(**entry) for entry in orjson.loads((SAMPLES / "expected.json").read_bytes())]
     files: list[str | Path] = [SAMPLES / expectation.file for expectation in expectations]
-    outcomes = _run(_scan_on_own_stack(files, locale=locale, question="", model=None))
+    outcomes = run(_scan_on_own_stack(files, locale=locale, question="", model=None))
     _print(outcomes, as_json=as_json)
     missed = [each.file for each, outcome in zip(expectations, outcomes, strict=True) if not each.is_met_by(outcome)]
     if missed:
@@ -100,17 +94,17 @@ def scan(
     ] = None,
 ) -> None:
     """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
-    from cli.runs import classify
+    from cli.scan.runs import classify
 
-    _check_settings()
+    check_settings()
     sources = [photo if "://" in photo else Path(photo) for photo in photos]
     if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
-        _give_up(f"no such file: {', '.join(missing)}")
+        give_up(f"no such file: {', '.join(missing)}")
     asked: dict[str, Any] = {"locale": locale, "question": question, "model": model, "priority": priority}
     if api is None:
-        outcomes = _run(_scan_on_own_stack(sources, **asked))
+        outcomes = run(_scan_on_own_stack(sources, **asked))
     else:
-        outcomes = _run(classify(api, sources, console=err, **asked))
+        outcomes = run(classify(api, sources, console=err, **asked))
     _print(outcomes, as_json=as_json)
     if any(outcome.category is None for outcome in outcomes):
         raise typer.Exit(1)
@@ -142,24 +136,24 @@ def evaluate(
     """Run a model over labelled photos and count. Exits 1 below --fail-below, 2 if it could not be tried."""
     from cli.evaluation import command
     from cli.evaluation.records import CannotEvaluate
-    from pipeline.logs import configure_logs
+    from kit.logs import configure_logs
 
-    _check_settings()
+    check_settings()
     configure_logs("warning", process="eval")
     if (source is None) == (compare is None):
-        _give_up("name a folder or manifest of labelled photos, or two reports to --compare")
+        give_up("name a folder or manifest of labelled photos, or two reports to --compare")
     try:
         if compare is not None:
             command.show_comparison(*compare, json, out)
         elif source is not None:
             outputs = command.Outputs(json, html, png)
             request = command.Request(source, model, labels, split, limit, concurrency, fresh, outputs)
-            report = _run(command.evaluate(request, out=out, err=err))
+            report = run(command.evaluate(request, out=out, err=err))
             if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
                 say(miss)
                 raise typer.Exit(1)
     except CannotEvaluate as reason:
-        _give_up(str(reason))
+        give_up(str(reason))
 
 
 @app.command()
@@ -171,7 +165,7 @@ def config(*, as_json: AsJson = False) -> None:
 
     from cli import configuration
 
-    _check_settings()
+    check_settings()
     settings = configuration.effective()
     if as_json:
         print(orjson.dumps({each.variable: each.value for each in settings}, option=orjson.OPT_INDENT_2).decode())
@@ -195,17 +189,17 @@ def show_pipeline(
     import orjson
     from rich.table import Column, Table
 
-    from cli.tables import print_running
-    from pipeline.knowledge import Knowledge
+    from cli.scan.tables import print_running
+    from pipeline.knowledge.knowledge import Knowledge
     from pipeline.settings import PipelineSettings
 
-    _check_settings()
+    check_settings()
     try:
         knowledge = Knowledge.load(PipelineSettings().resources)
     except (ValueError, OSError) as error:
-        _give_up(str(error))
+        give_up(str(error))
     rulebook = knowledge.rulebook
-    running = _run(_with_client(api, lambda client: client.pipeline())) if api else None
+    running = run(_with_client(api, lambda client: client.pipeline())) if api else None
     if as_json:
         shown = {
             "pipeline_version": knowledge.version,
@@ -232,13 +226,13 @@ def show_pipeline(
 @webhook_app.command("list")
 def list_attempts(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Show every attempt to deliver a job's webhook."""
-    _print_delivery(_run(_with_client(api, lambda client: client.delivery(job_id))), as_json=as_json)
+    _print_delivery(run(_with_client(api, lambda client: client.delivery(job_id))), as_json=as_json)
 
 
 @webhook_app.command()
 def resend(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Deliver a job's webhook again, now and with the whole schedule, whatever became of it before."""
-    _print_delivery(_run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
+    _print_delivery(run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
 
 
 async def _with_client(api: str, ask: "Callable[[BunriClient], Awaitable[Answer]]") -> Answer:
@@ -249,7 +243,7 @@ async def _with_client(api: str, ask: "Callable[[BunriClient], Awaitable[Answer]
 
 
 def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
-    from cli.tables import print_delivery
+    from cli.scan.tables import print_delivery
 
     if as_json:
         print(delivery.model_dump_json())
@@ -260,7 +254,7 @@ def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
 async def _up(options: "StackOptions") -> None:
     import asyncio
 
-    from cli.stack import running_stack
+    from cli.stack.stack import running_stack
 
     err.print("starting …")
     async with running_stack(options, say=say) as stack:
@@ -286,8 +280,8 @@ async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> "list[O
     """On a stack that is gone afterwards, with its data."""
     import tempfile
 
-    from cli.runs import classify
-    from cli.stack import StackOptions, running_stack
+    from cli.scan.runs import classify
+    from cli.stack.stack import StackOptions, running_stack
 
     with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
         err.print("starting Redis, a worker and the API …")
@@ -296,70 +290,9 @@ async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> "list[O
 
 
 def _print(outcomes: "list[Outcome]", *, as_json: bool) -> None:
-    from cli.tables import print_json, print_table
+    from cli.scan.tables import print_json, print_table
 
     if as_json:
         print_json(outcomes)
     else:
         print_table(outcomes, out)
-
-
-def say(line: str) -> None:
-    """To people. What is said may hold brackets that are no markup."""
-    err.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _check_settings() -> None:
-    from cli import configuration
-
-    if mistakes := configuration.mistakes():
-        _give_up("mistakes in the settings:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
-
-
-def _give_up(reason: str) -> NoReturn:
-    err.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(USAGE_ERROR)
-
-
-class Interrupted(typer.Exit):
-    """By Ctrl-C, SIGTERM or a closed terminal. The exit code is a shell's for that, unless a command knows better."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(128 + number)
-
-
-def _run(work: Awaitable[Any]) -> Any:
-    """Run to the end, or until a signal; then everything is stopped in order. Raises Interrupted."""
-    import asyncio
-
-    import httpx
-
-    from cli.ports import PortTaken
-    from cli.processes import StartFailed
-    from client import ApiProblem
-
-    received: list[signal.Signals] = []
-
-    async def main() -> Any:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine always runs in one
-
-        def stop(number: signal.Signals) -> None:
-            received.append(number)
-            task.cancel()
-
-        # SIGINT, too: a shell starts background commands with it ignored, and asyncio leaves that so.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-        return await work
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise Interrupted(received[0]) from None
-    except (PortTaken, StartFailed) as error:
-        _give_up(str(error))
-    except ApiProblem as problem:
-        _give_up(str(problem))
-    except httpx.TransportError as error:
-        _give_up(f"the API cannot be reached: {type(error).__name__}")

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import structlog
 
-from pipeline.contradiction import Contradictions
 from pipeline.errors import ModelAccount
-from pipeline.insufficiency import missing_texts
-from pipeline.model import LOCAL, AnswerModel, Tell, is_local, untold
-from pipeline.texts import Texts
+from pipeline.knowledge.contradiction import Contradictions
+from pipeline.knowledge.insufficiency import missing_texts
+from pipeline.knowledge.texts import Texts
+from pipeline.models import LOCAL, AnswerModel, OnText, ignore_text, is_local
 from pipeline.types import Answer, AnswerForm, JobInput, Observation, RuleMatch, Subject
 
 log = structlog.get_logger()
@@ -30,17 +30,19 @@ class AnswerWriter:
         self._texts = texts
         self._contradictions = contradictions
 
-    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell = untold) -> Answer:
+    async def write(
+        self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText = ignore_text
+    ) -> Answer:
         """Raises `model.*` errors, or ModelPaused. Of prose, what has been told by the end is the `user_answer`."""
         if observation.subject is not Subject.THING:
-            return await self._told(self._of_no_thing(observation, rule, job), job, tell)
-        hearing = _Hearing(tell)
+            return await self._told(self._of_no_thing(observation, rule, job), job, on_text)
+        hearing = _Hearing(on_text)
         answer = await self.writer_for(job).write(observation, rule, job, hearing)
         if not is_local(answer.model):
             answer = await self._corrected(answer, observation, rule, job)
         if observation.has_unknown:
             answer = self._with_unknown(answer, job)
-        answer = await self._told(answer, job, tell, heard=hearing.text)
+        answer = await self._told(answer, job, on_text, heard=hearing.text)
         missing = missing_texts(observation, rule, job, self._texts)
         return answer.model_copy(update={"insufficiencies": (*answer.insufficiencies, *missing)})
 
@@ -51,12 +53,12 @@ class AnswerWriter:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._writers[name]
 
-    async def _told(self, answer: Answer, job: JobInput, tell: Tell, *, heard: str = "") -> Answer:
+    async def _told(self, answer: Answer, job: JobInput, on_text: OnText, *, heard: str = "") -> Answer:
         """What is new after what was heard, or all of it anew."""
         text = answer.user_answer
         if job.form is AnswerForm.PROSE and text != heard:
             is_longer = heard != "" and text.startswith(heard)
-            await tell(text.removeprefix(heard), anew=not is_longer)
+            await on_text(text.removeprefix(heard), restart=not is_longer)
         return answer
 
     def _with_unknown(self, answer: Answer, job: JobInput) -> Answer:
@@ -78,7 +80,7 @@ class AnswerWriter:
             return answer
         log.warning("answer.contradicted", model=answer.model, category=rule.key, codes=codes)
         unasked = job.model_copy(update={"user_input": ""})
-        safe = await self._writers[LOCAL].write(observation, rule, unasked, untold)
+        safe = await self._writers[LOCAL].write(observation, rule, unasked, ignore_text)
         unanswered = (self._texts.message("answer.unanswered", job.locale),) if job.user_input else ()
         is_prose = job.form is AnswerForm.PROSE
         return answer.model_copy(
@@ -100,10 +102,10 @@ class AnswerWriter:
 class _Hearing:
     """Passes on what is told, and remembers it."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, on_text: OnText) -> None:
+        self._tell = on_text
         self.text = ""
 
-    async def __call__(self, piece: str, *, anew: bool = False) -> None:
-        self.text = piece if anew else self.text + piece
-        await self._tell(piece, anew=anew)
+    async def __call__(self, piece: str, *, restart: bool = False) -> None:
+        self.text = piece if restart else self.text + piece
+        await self._tell(piece, restart=restart)

@@ -6,17 +6,18 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from pipeline.address import AddressGuard
+from kit.address import AddressGuard
 from pipeline.answer import AnswerWriter
-from pipeline.decode import ImageDecoder
-from pipeline.fetch import Fetcher
-from pipeline.fingerprint import local_model_of
-from pipeline.knowledge import Knowledge
-from pipeline.matcher import Matcher
-from pipeline.model import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel
-from pipeline.model.local import LocalAnswer, LocalVision
-from pipeline.model.words import LocalText
+from pipeline.intake.decode import ImageDecoder
+from pipeline.intake.fetch import Fetcher
+from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.models import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel
+from pipeline.models.local.answer import LocalAnswer
+from pipeline.models.local.question import LocalText
+from pipeline.models.local.vision import LocalVision
 from pipeline.question import QuestionReader
+from pipeline.questions.reader import Matcher
 from pipeline.rules import RuleMatcher
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
@@ -52,7 +53,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     def build(knowledge: Knowledge) -> Pipeline:
         """Opens nothing."""
         texts, rulebook = knowledge.texts, knowledge.rulebook
-        lookers: dict[str, VisionModel] = {LOCAL: local_vision.knowing(rulebook)}
+        lookers: dict[str, VisionModel] = {LOCAL: local_vision.with_rulebook(rulebook)}
         readers: dict[str, TextModel] = {LOCAL: LocalText(Matcher(knowledge.lexicon, knowledge.grammar, rulebook))}
         writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
         if hosted is not None:
@@ -75,7 +76,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
                 )
             ),
             models=tuple(lookers),
-            renewed=build,
+            with_knowledge=build,
             expire_uploads=store.expire,
             close=closing.aclose,
         )
@@ -85,8 +86,8 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
 
 def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack) -> Hosted:
     # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
-    from pipeline.model.hosted import HostedAnswer, HostedText, HostedVision  # noqa: PLC0415
-    from pipeline.model.openai import OpenAIClient  # noqa: PLC0415
+    from pipeline.models.hosted import HostedAnswer, HostedText, HostedVision  # noqa: PLC0415
+    from pipeline.models.openai.client import OpenAIClient  # noqa: PLC0415
 
     client = OpenAIClient(settings, gate)
     closing.push_async_callback(client.close)

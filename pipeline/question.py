@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from pipeline.errors import ModelAccount
-from pipeline.model import TextModel
-from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.models import TextModel
 from pipeline.types import JobInput, NotWaste, Observation, Reading, Subject, ThingsNamed, UnknownThing, Usage
 
 

@@ -1,8 +1,8 @@
 """Stage 2: Observation → RuleMatch. Pure."""
 
 from pipeline.errors import RulesNoMatch
-from pipeline.insufficiency import Insufficiencies
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge.insufficiency import Insufficiencies
+from pipeline.knowledge.rulebook import Rulebook
 from pipeline.types import Classification, Locale, NamedThing, Observation, RuleMatch
 
 

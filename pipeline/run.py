@@ -7,8 +7,8 @@ from hashlib import sha256
 from typing import Protocol
 
 from pipeline.answer import AnswerWriter
-from pipeline.knowledge import Knowledge
-from pipeline.model import LOCAL, Gate, Tell, is_local, untold
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.models import LOCAL, Gate, OnText, ignore_text, is_local
 from pipeline.question import QuestionReader
 from pipeline.rules import RuleMatcher
 from pipeline.types import (
@@ -32,14 +32,14 @@ class Emit(Protocol):
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """A result, and the steps that led to it and were not emitted: they belong in one write with the job's end."""
 
     result: PipelineResult
     steps: tuple[StageEvent, ...]
 
 
-class Reuse(Protocol):
+class ResultCache(Protocol):
     """Earlier results of the same question about the same photo."""
 
     async def find(self, fingerprint: str) -> PipelineResult | None:
@@ -64,7 +64,7 @@ class Pipeline:
     knowledge: Knowledge
     setup: str
     models: tuple[str, ...]
-    renewed: "Callable[[Knowledge], Pipeline]"
+    with_knowledge: "Callable[[Knowledge], Pipeline]"
     expire_uploads: Callable[[], Awaitable[int]]
     close: Callable[[], Awaitable[None]]
 
@@ -79,15 +79,15 @@ class Pipeline:
         *,
         resume: Checkpoints,
         emit: Emit,
-        reuse: Reuse,
-        tell: Tell = untold,
-        instead: str | None = None,
-    ) -> Finished:
+        reuse: ResultCache,
+        on_text: OnText = ignore_text,
+        model_override: str | None = None,
+    ) -> RunResult:
         """Run the stages that `resume` lacks, by the model that the job asks for or the one named `instead` of it.
 
         Raises a PipelineError, or ModelPaused; what was emitted by then stays true.
         """
-        by = job.model_copy(update={"model": instead}) if instead else job
+        by = job.model_copy(update={"model": model_override}) if model_override else job
         done = self._usable(resume)
         self._look_ahead(by, done)
         observation = done.observation
@@ -102,7 +102,7 @@ class Pipeline:
             image = await self.load(job)
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
-                return Finished(earlier.model_copy(update={"cached": True}), _REUSED)
+                return RunResult(earlier.model_copy(update={"cached": True}), _REUSED)
             looking = self.vision.observe(image, by)
             del image  # A job waits seconds for a model; the bytes need not.
             observation = self._signed(await looking)
@@ -113,12 +113,12 @@ class Pipeline:
             steps += (_completed(Stage.RULE, clock), _started(Stage.ANSWER))
         finally:  # The rule takes microseconds, so it has no write of its own; the observation was paid for.
             await emit(*steps)
-        answer = done.answer or await self.answer.write(observation, rule, by, tell)
+        answer = done.answer or await self.answer.write(observation, rule, by, on_text)
         degraded = self._is_degraded(job, observation, answer)
         result = PipelineResult(
             observation=observation, rule=rule, answer=answer, degraded=degraded, pipeline_version=self.version
         )
-        return Finished(result, (_completed(Stage.ANSWER, clock, answer),))
+        return RunResult(result, (_completed(Stage.ANSWER, clock, answer),))
 
     def _signed(self, observation: Observation) -> Observation:
         return observation.model_copy(update={"pipeline_version": self.version})

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import DirectoryPath, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from pipeline.address import AddressGuard
-from pipeline.environment import EnvironmentSettings
-from pipeline.types import Frozen
+from kit.address import AddressGuard
+from kit.environment import EnvironmentSettings
+from pipeline.types import Strict
 
 RESOURCES = Path(__file__).parent / "resources"
 
 
-class ModelPrice(Frozen):
+class ModelPrice(Strict):
     """US dollars per million tokens. `cache_write` is for input that the provider stores in its prompt cache."""
 
     input: float = Field(ge=0)

@@ -6,13 +6,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Frozen(BaseModel):
+class Strict(BaseModel):
     """Data at rest: immutable, and a field nobody declared is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Recorded(BaseModel):
+class VersionTolerant(BaseModel):
     """What one process writes and another reads, which may be of another version: new fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,7 +49,7 @@ class AnswerForm(StrEnum):
     PROSE = "prose"
 
 
-class JobInput(Recorded):
+class JobInput(VersionTolerant):
     """What one job was asked. `image_url` may carry credentials in its query: never log it whole.
 
     `image_key` names an upload, and then there is no URL; with neither, the question in `user_input` is all there is.
@@ -70,7 +70,7 @@ class JobInput(Recorded):
         return bool(self.image_url or self.image_key)
 
 
-class SourceImage(Frozen):
+class SourceImage(Strict):
     """An image we have checked: upright, bounded, free of metadata. `data` is the encoded file."""
 
     media_type: str
@@ -80,7 +80,7 @@ class SourceImage(Frozen):
     sha256: str
 
 
-class Usage(Recorded):
+class Usage(VersionTolerant):
     """Tokens and their price. `input_tokens` includes `cached_tokens`, as providers count it."""
 
     input_tokens: int = 0
@@ -97,14 +97,14 @@ class Usage(Recorded):
         )
 
 
-class PaidCall(Recorded):
+class PaidCall(VersionTolerant):
     """A call of a hosted model that was answered, and so was paid for, whatever the answer was worth."""
 
     model: str
     usage: Usage
 
 
-class Classification(Recorded):
+class Classification(VersionTolerant):
     """A place in the taxonomy, by its Korean names: existing clients key on these strings."""
 
     major_category: str
@@ -112,14 +112,14 @@ class Classification(Recorded):
     minor_category: str | None = None
 
 
-class Candidate(Recorded):
+class Candidate(VersionTolerant):
     """A runner-up, shown when the model abstains."""
 
     middle_category: str
     confidence: float = Field(ge=0, le=1)
 
 
-class NamedThing(Recorded):
+class NamedThing(VersionTolerant):
     """A thing that a question names, by a name of ours in the question's language, and what is said about it."""
 
     name: str
@@ -128,7 +128,7 @@ class NamedThing(Recorded):
     confidence: float
 
 
-class ThingsNamed(Recorded):
+class ThingsNamed(VersionTolerant):
     """One or more, in the order of the question. `has_unknown`: it names something else that we do not know."""
 
     kind: Literal["things"] = "things"
@@ -136,13 +136,13 @@ class ThingsNamed(Recorded):
     has_unknown: bool = False
 
 
-class UnknownThing(Recorded):
+class UnknownThing(VersionTolerant):
     """About waste, as far as can be told, but of no thing that we know."""
 
     kind: Literal["unknown"] = "unknown"
 
 
-class NotWaste(Recorded):
+class NotWaste(VersionTolerant):
     kind: Literal["not_waste"] = "not_waste"
 
 
@@ -158,7 +158,7 @@ class Subject(StrEnum):
     NOT_WASTE = "not_waste"
 
 
-class Observation(Recorded):
+class Observation(VersionTolerant):
     """Stage 1: what is in the picture, or in the question. `confidence` is a calibrated probability in [0, 1].
 
     A question names its things: `name` is that of the first, `others` are the rest, and `has_unknown` says that there
@@ -179,7 +179,7 @@ class Observation(Recorded):
     pipeline_version: str | None = None
 
 
-class RuleMatch(Recorded):
+class RuleMatch(VersionTolerant):
     """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
 
     `insufficiencies` are the codes of what the situation tags show to be missing. `others` are the matches of the
@@ -193,7 +193,7 @@ class RuleMatch(Recorded):
     others: "tuple[RuleMatch, ...]" = ()
 
 
-class Answer(Recorded):
+class Answer(VersionTolerant):
     """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business.
 
     `contradictions` are the codes for which a model's own words were replaced by the rule's.
@@ -207,14 +207,14 @@ class Answer(Recorded):
     usage: Usage = Usage()
 
 
-class Checkpoints(Recorded):
+class Checkpoints(VersionTolerant):
     """The finished stages of an earlier attempt. A stage found here is not run, or paid for, again."""
 
     observation: Observation | None = None
     answer: Answer | None = None
 
 
-class StageEvent(Frozen):
+class StageEvent(Strict):
     """One step of a run, as told to `emit`. `checkpoint` is what a later attempt resumes from."""
 
     stage: Stage
@@ -223,7 +223,7 @@ class StageEvent(Frozen):
     checkpoint: Observation | Answer | None = None
 
 
-class PipelineResult(Recorded):
+class PipelineResult(VersionTolerant):
     """`pipeline_version` is of the pipeline that matched the rule and had the answer written."""
 
     observation: Observation
@@ -234,7 +234,7 @@ class PipelineResult(Recorded):
     pipeline_version: str | None = None
 
 
-class Refusal(Recorded):
+class Refusal(VersionTolerant):
     """An edit of the resources that is not used: its version and what is wrong with it, file by file."""
 
     version: str

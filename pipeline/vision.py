@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Mapping
 
 from pipeline.errors import ModelAccount
-from pipeline.model import VisionModel
+from pipeline.models import VisionModel
 from pipeline.types import JobInput, Observation, SourceImage
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobs.ledger.ledger import PERMANENT_KEYS
 from tests.support.redis_server import RedisServer, start_redis
-from workers.jobs.ledger import PERMANENT_KEYS
 
 SETTINGS = (
     "OPENAI_", "VISION_MODEL", "TEXT_MODEL", "FALLBACK_MODEL", "MODEL_BUDGET", "REDIS_URL", "BROKER_URL", "FETCH_ALLOW",
@@ -23,23 +23,23 @@ LONG = (
     "tests/chaos/",
     "tests/e2e/test_up.py",
     "tests/e2e/test_page.py",
-    "tests/integration/test_upstream_trouble.py",
-    "tests/integration/test_chat.py",
-    "tests/integration/test_two_redis.py",
-    "tests/integration/test_evaluation.py",
-    "tests/integration/test_redis_trouble.py",
+    "tests/integration/workers/test_upstream_trouble.py",
+    "tests/integration/questions/test_chat.py",
+    "tests/integration/jobs/test_two_redis.py",
+    "tests/integration/cli/test_evaluation.py",
+    "tests/integration/jobs/test_redis_trouble.py",
     "tests/e2e/test_demo.py",
-    "tests/integration/test_worker.py",
-    "tests/integration/test_usage.py",
-    "tests/integration/test_streams.py",
-    "tests/integration/test_rabbitmq.py",
-    "tests/integration/test_webhook_worker.py",
-    "tests/integration/test_lanes.py",
-    "tests/integration/test_locations.py",
-    "tests/integration/test_budget.py",
-    "tests/integration/test_intake.py",
-    "tests/integration/test_reload.py",
-    "tests/integration/test_error_catalogue.py",
+    "tests/integration/workers/test_worker.py",
+    "tests/integration/jobs/test_usage.py",
+    "tests/integration/api/test_streams.py",
+    "tests/integration/jobs/test_rabbitmq.py",
+    "tests/integration/workers/test_webhook_worker.py",
+    "tests/integration/workers/test_lanes.py",
+    "tests/integration/jobs/test_url.py",
+    "tests/integration/workers/test_budget.py",
+    "tests/integration/intake/test_intake.py",
+    "tests/integration/workers/test_reload.py",
+    "tests/integration/models/test_error_catalogue.py",
 )
 """Where tests take seconds each, because they start processes or wait. The longest first."""
 

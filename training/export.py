@@ -9,8 +9,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from training.backbone import PIXEL_MEAN, PIXEL_SCALE, RELU6_MAX, Block, Conv, Network, scales
-from training.familiar import Plane
 from training.head import Head
+from training.ood import Plane
 from training.tune import FIRST, Tail
 
 OPSET = 17

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from pipeline.image import to_rgb
+from pipeline.intake.image import to_rgb
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash", "clear_pet")
 """TrashNet's six, and the clear PET bottles among its plastics, which Korea collects apart."""

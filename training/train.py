@@ -18,12 +18,12 @@ import onnxruntime
 import torch
 import yaml
 
-from pipeline.model.looks import Looks, softmax
+from pipeline.models.local.heads import HeadBlend, softmax
 from training.backbone import Network, load_network, run
 from training.export import write_features, write_model
-from training.familiar import Plane, fit_limit, fit_plane
 from training.head import FOLDS, Floats, Head, Labels, assign_folds, fit, fit_temperature
 from training.measure import by_category, by_class
+from training.ood import Plane, fit_limit, fit_plane
 from training.photos import CLASSES, Photo, labels, load_photos, plain, views
 from training.tune import FIRST, VIEWS, Activations, Tail, tune
 
@@ -36,8 +36,8 @@ early."""
 SHARE = 0.7
 """Of the tuned head in the logits; the rest is the frozen head's."""
 
-TURN, SLOPE = 0.75, 3.0
-"""When the second head is believed (`pipeline.model.looks`): 0.1 % of TrashNet's photos are beyond the turn."""
+TRUST_THRESHOLD, TRUST_SLOPE = 0.75, 3.0
+"""When the second head is believed (`pipeline.models.local.heads`): 0.1 % of TrashNet's photos are beyond the turn."""
 
 CATEGORIES = {
     "cardboard": "종이",
@@ -78,7 +78,7 @@ class Outputs:
 
     logits: Floats
     things: Floats
-    strangeness: Floats
+    ood_score: Floats
 
 
 def main() -> None:
@@ -103,20 +103,20 @@ def main() -> None:
     outputs = _out_of_fold(network, everything, seen.activations[:, 0], truth, folds, tails)
     temperature = fit_temperature(outputs.logits, truth)
     limit = fit_limit(everything[:, :1], folds)
-    looks = Looks.of(
+    looks = HeadBlend.of(
         [CATEGORIES[name] for name in CLASSES],
         load_things(),
         outputs.things.shape[1],
         temperature=temperature,
-        strangeness_limit=limit,
-        turn=TURN,
-        slope=SLOPE,
+        ood_limit=limit,
+        trust_threshold=TRUST_THRESHOLD,
+        trust_slope=TRUST_SLOPE,
     )
     right = [{CATEGORIES[name], *ALSO.get("plastic" if name == "clear_pet" else name, ())} for name in CLASSES]
     evaluation = {
         "first_head": by_class(softmax(outputs.logits / temperature), truth, folds),
         "middle_category": by_category(
-            looks.probabilities(outputs.logits, outputs.things, outputs.strangeness), looks.categories, truth, right
+            looks.probabilities(outputs.logits, outputs.things, outputs.ood_score), looks.categories, truth, right
         ),
     }
     print(json.dumps(evaluation, indent=2, ensure_ascii=False))
@@ -190,13 +190,13 @@ def _out_of_fold(
     network: Network, everything: Floats, activations: Activations, truth: Labels, folds: Labels, tails: Sequence[Tail]
 ) -> Outputs:
     """Of each plain photo by heads and planes that were made without it."""
-    logits, strangeness = np.empty((len(truth), len(CLASSES)), np.float32), np.empty(len(truth), np.float32)
+    logits, ood_score = np.empty((len(truth), len(CLASSES)), np.float32), np.empty(len(truth), np.float32)
     for fold in range(FOLDS):
         held = folds == fold
         frozen = fit(everything[~held], truth[~held]).logits(everything[held, 0])
         logits[held] = blended(tails[fold].logits(activations[held]), frozen)
-        strangeness[held] = fit_plane(everything[~held, :1]).strangeness(everything[held, 0])
-    return Outputs(logits, things_of(network, everything[:, 0]), strangeness)
+        ood_score[held] = fit_plane(everything[~held, :1]).ood_score(everything[held, 0])
+    return Outputs(logits, things_of(network, everything[:, 0]), ood_score)
 
 
 def blended(tuned: Floats, frozen: Floats) -> Floats:
@@ -211,7 +211,7 @@ def things_of(network: Network, features: Floats) -> Floats:
 
 @lru_cache
 def _session(path: Path) -> onnxruntime.InferenceSession:
-    """As `pipeline.model.local` opens the file that is served."""
+    """As `pipeline.models.local.vision` opens the file that is served."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -224,7 +224,7 @@ def _run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> list[Floa
     return [np.asarray(output, np.float32) for output in outputs]
 
 
-def _write_card(path: Path, looks: Looks, evaluation: Mapping[str, object]) -> None:
+def _write_card(path: Path, looks: HeadBlend, evaluation: Mapping[str, object]) -> None:
     card = {
         "name": NAME,
         "file": path.name,
@@ -234,9 +234,9 @@ def _write_card(path: Path, looks: Looks, evaluation: Mapping[str, object]) -> N
         "categories": CATEGORIES,
         "also": ALSO,
         "temperature": round(looks.temperature, 4),
-        "strangeness_limit": round(looks.strangeness_limit, 4),
-        "turn": looks.turn,
-        "slope": looks.slope,
+        "ood_limit": round(looks.ood_limit, 4),
+        "trust_threshold": looks.trust_threshold,
+        "trust_slope": looks.trust_slope,
         "evaluation": evaluation,
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
@@ -253,7 +253,7 @@ def _verify(path: Path, network: Network, heads: tuple[Head, Tail], plane: Plane
     expected = Outputs(
         blended(tail.logits(values[FIRST - 1].numpy()), head.logits(features.numpy())),
         things_of(network, features.numpy()),
-        plane.strangeness(features.numpy()),
+        plane.ood_score(features.numpy()),
     )
     same = int((found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).sum())
     gaps = {
@@ -265,7 +265,7 @@ def _verify(path: Path, network: Network, heads: tuple[Head, Tail], plane: Plane
         sys.exit("the exported file and torch disagree")
 
 
-def _show(path: Path, photos: Sequence[Photo], looks: Looks) -> None:
+def _show(path: Path, photos: Sequence[Photo], looks: HeadBlend) -> None:
     session = _session(path)
     for photo in photos:
         (row,) = looks.probabilities(*_run(session, plain(photo, SIDE)[None]))

@@ -13,35 +13,36 @@ from celery.bin.base import CLIContext
 from celery.bin.worker import worker as celery_worker
 from celery.signals import setup_logging
 
-from pipeline import collector
+from jobs.broker.message import RUN_JOB
+from jobs.broker.options import consumer_settings
+from jobs.broker.queue import JobQueue
+from jobs.circuit import CircuitStore
+from jobs.deliveries import Deliveries
+from jobs.drafts import DraftStore
+from jobs.leadership import RENEW_EVERY, Leadership
+from jobs.ledger.ledger import Ledger
+from jobs.model import OverBudget, WorkerBeat
+from jobs.redis.connection import LedgerUnavailable
+from jobs.settings import JobsSettings
+from kit import gc_tuning
+from kit.logs import configure_logs
 from pipeline.build import build_pipeline
-from pipeline.logs import configure_logs
-from pipeline.model import LOCAL
+from pipeline.knowledge.watch import Watch
+from pipeline.models import LOCAL
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
-from pipeline.watch import Watch
-from workers import broker, heartbeat
-from workers.budget import Budget
-from workers.deliver import Deliverer
-from workers.forever import forever
-from workers.gate import REFRESH_EVERY, SharedGate
-from workers.heartbeat import Heartbeat
-from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.deliveries import Deliveries
-from workers.jobs.drafts import Drafts
-from workers.jobs.leadership import RENEW_EVERY, Leadership
-from workers.jobs.ledger import Ledger
-from workers.jobs.message import RUN_JOB
-from workers.jobs.model import OverBudget, WorkerBeat
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
-from workers.jobs.transport import consumer_settings
-from workers.jobs.upstream import Upstream
-from workers.leases import Leases
-from workers.scan import Scanner
+from workers.execute.budget import Budget
+from workers.execute.gate import REFRESH_EVERY, CircuitBreaker
+from workers.execute.leases import Leases
+from workers.execute.runner import JobRunner
+from workers.maintenance import heartbeat
+from workers.maintenance.heartbeat import Heartbeat
+from workers.maintenance.periodic import run_periodically
+from workers.maintenance.sweep import EVERY, Rescuer, expire_overdue, resend_due
+from workers.runtime import channel
 from workers.settings import WorkerSettings
-from workers.sweep import EVERY, TakeBack, end_late, send_due
-from workers.webhook import WebhookSender
+from workers.webhooks.dispatcher import Deliverer
+from workers.webhooks.sender import WebhookSender
 
 EXPIRE_UPLOADS_EVERY = 300.0
 PROBE_MARGIN = 5.0
@@ -61,7 +62,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         self._settings = settings
         self._pipeline_settings = pipeline_settings
         self._worker_settings = worker_settings
-        self._scanner: Scanner | None = None
+        self._runner: JobRunner | None = None
         self.task(name=RUN_JOB, acks_late=True, ignore_result=True)(self._run_job)
 
     def start(self, argv: list[str]) -> None:
@@ -72,8 +73,8 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             super().start(argv)
 
     async def _run_job(self, job_id: str) -> None:
-        assert self._scanner is not None  # noqa: S101 - the pool enters `lifespan` first
-        await self._scanner.run(job_id)
+        assert self._runner is not None  # noqa: S101 - the pool enters `lifespan` first
+        await self._runner.run(job_id)
 
     @asynccontextmanager
     async def lifespan(self, concurrency: int) -> AsyncIterator[None]:
@@ -81,31 +82,31 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         ledger = Ledger.connect(self._settings)
         queue = JobQueue.connect(self._settings)
         leases = Leases(ledger, self._settings.lease)
-        gate = SharedGate(
-            Upstream(ledger),
+        gate = CircuitBreaker(
+            CircuitStore(ledger),
             probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,
             per_minute=self._worker_settings.model_rpm,
             budget=Budget(self._settings.model_budget_usd, self._settings.model_budget_exceeded),
         )
         pipeline = build_pipeline(self._pipeline_settings, gate)
-        watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.renewed)
-        self._scanner = Scanner(
-            *(ledger, Drafts(ledger), leases, lambda: watch.made, self._settings.result_cache_ttl),
+        watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.with_knowledge)
+        self._runner = JobRunner(
+            *(ledger, DraftStore(ledger), leases, lambda: watch.made, self._settings.result_cache_ttl),
             fallback=self._worker_settings.fallback_model,
             over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
         worker = f"{socket.gethostname()}:{os.getpid()}"
         heart = Heartbeat(ledger, partial(_beat, worker, watch, concurrency))
         leadership = Leadership(ledger, worker)
-        taking_back = TakeBack(ledger, self._settings.lease)
+        rescuer = Rescuer(ledger, self._settings.lease)
         background = [
-            asyncio.create_task(forever(name, every, work), name=name)
+            asyncio.create_task(run_periodically(name, every, work), name=name)
             for name, every, work in (
                 ("leases", leases.every, leases.renew_all),
                 ("leadership", RENEW_EVERY, leadership.seek),
-                ("end_late", EVERY, leadership.led(partial(end_late, ledger))),
-                ("take_back", EVERY, leadership.led(taking_back.round)),
-                ("send_due", EVERY, leadership.led(partial(send_due, ledger, queue))),
+                ("end_late", EVERY, leadership.led(partial(expire_overdue, ledger))),
+                ("take_back", EVERY, leadership.led(rescuer.round)),
+                ("send_due", EVERY, leadership.led(partial(resend_due, ledger, queue))),
                 ("beat", heartbeat.EVERY, heart.beat),
                 ("resources", self._pipeline_settings.watch_every, partial(_look, watch, heart)),
                 ("gate", REFRESH_EVERY, gate.refresh),
@@ -114,8 +115,10 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         ]
         deliverer = self._deliverer(ledger, watch)
         if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
-            background.append(asyncio.create_task(forever("deliveries", 0, deliverer.round), name="deliveries"))
-        collector.settle()
+            background.append(
+                asyncio.create_task(run_periodically("deliveries", 0, deliverer.round), name="deliveries")
+            )
+        gc_tuning.freeze_after_start()
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
         yield
         for task in background:
@@ -158,8 +161,8 @@ def build_celery() -> BunriWorker:
     app = BunriWorker(settings, PipelineSettings(), worker_settings)
     app.conf.update(
         consumer_settings(settings, *settings.queues),
-        worker_pool="workers.pool:AsyncioPool",
-        worker_consumer="workers.consumer:Consumer",
+        worker_pool="workers.runtime.pool:AsyncioPool",
+        worker_consumer="workers.runtime.consumer:Consumer",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
@@ -172,7 +175,7 @@ def build_celery() -> BunriWorker:
         task_acks_late=True,
     )
     app.select_queues(settings.queues)
-    broker.install()
+    channel.patch_kombu()
     level = worker_settings.log_level
     setup_logging.connect(lambda **_: configure_logs(level, process="worker"), weak=False)
     return app

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from pipeline.environment import EnvironmentSettings
+from kit.environment import EnvironmentSettings
 
 
 class WorkerSettings(EnvironmentSettings):

@@ -20,9 +20,9 @@ from benchmarks.peers.call import PROMPT, REDIS
 from benchmarks.processes import Process, between, cpu_by_role, family, line_of, started
 from benchmarks.report import Report, Row, percentile, ratio
 from benchmarks.servers import redis_server
-from pipeline.knowledge import Knowledge
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.knowledge.texts import render_question_prompt
 from pipeline.settings import PipelineSettings
-from pipeline.texts import render_question_prompt
 from workers.command import worker_command
 
 SYSTEMS = ("taskiq", "bunri", "celery")

@@ -19,10 +19,10 @@ import redis.asyncio as redis
 import uvloop
 
 from benchmarks.peers.call import DONE, QUESTION, redis_url
+from jobs.broker.queue import JobQueue, new_job_id
+from jobs.ledger.ledger import FEED, Ledger
+from jobs.settings import JobsSettings
 from tests.support.jobs import new_job
-from workers.jobs.ledger import FEED, Ledger
-from workers.jobs.queue import JobQueue, new_job_id
-from workers.jobs.settings import JobsSettings
 
 FIRST_WITHIN = 60.0
 READ_MS = 1000

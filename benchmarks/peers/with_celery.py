@@ -10,9 +10,9 @@ from openai import OpenAI
 
 from benchmarks.model_server import PURPOSE_HEADER
 from benchmarks.peers.call import DONE, KEPT, MODEL, QUESTION, prompt, redis_url
-from pipeline.model.hosted import Read
-from workers.jobs.message import RUN_JOB
-from workers.jobs.settings import JobsSettings
+from jobs.broker.message import RUN_JOB
+from jobs.settings import JobsSettings
+from pipeline.models.hosted import Read
 
 app = Celery("peers", broker=redis_url())
 app.conf.update(

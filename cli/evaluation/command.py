@@ -11,18 +11,18 @@ from rich.console import Console
 
 from cli.evaluation.chart import draw_matrix
 from cli.evaluation.comparison import Comparison, compare, read_report
+from cli.evaluation.console_report import bar, percent, print_comparison, print_report
 from cli.evaluation.dataset import labelled_photos, spread
 from cli.evaluation.journal import Journal
 from cli.evaluation.labels import load_labels
-from cli.evaluation.looking import CONCURRENCY_HOSTED, Eye, look_at_all, open_eye
 from cli.evaluation.matrix import matrix_of
 from cli.evaluation.metrics import figures_of, item_of, latency_of
 from cli.evaluation.page import mistakes_of, render_page
-from cli.evaluation.printed import bar, percent, print_comparison, print_report
-from cli.evaluation.records import CannotEvaluate, Labelled, Look, Report, Run, Verdict
-from pipeline.decode import ImageDecoder
+from cli.evaluation.predict import CONCURRENCY_HOSTED, Predictor, look_at_all, open_eye
+from cli.evaluation.records import CannotEvaluate, Labelled, Prediction, Report, Run, Verdict
 from pipeline.errors import PipelineError
-from pipeline.rulebook import Rulebook
+from pipeline.intake.decode import ImageDecoder
+from pipeline.knowledge.rulebook import Rulebook
 from pipeline.settings import PipelineSettings
 from pipeline.types import SourceImage, Usage
 
@@ -111,8 +111,8 @@ def floor_missed(report: Report, floor: float) -> str | None:
 
 
 async def _looks(
-    photos: Sequence[Labelled], eye: Eye, request: Request, concurrency: int, err: Console
-) -> tuple[list[Look], int]:
+    photos: Sequence[Labelled], eye: Predictor, request: Request, concurrency: int, err: Console
+) -> tuple[list[Prediction], int]:
     """And how many of them the journal had."""
     resumed = right = 0
     try:
@@ -121,7 +121,7 @@ async def _looks(
             bar(err, total=len(photos)) as advance,
         ):
 
-            def tell(photo: Labelled, look: Look, was_known: bool) -> None:  # noqa: FBT001 - a callback
+            def tell(photo: Labelled, look: Prediction, was_known: bool) -> None:  # noqa: FBT001 - a callback
                 nonlocal resumed, right
                 resumed += was_known
                 right += item_of(photo, look).verdict is Verdict.RIGHT
@@ -133,7 +133,9 @@ async def _looks(
     return looks, resumed
 
 
-def _report(photos: Sequence[Labelled], looks: Sequence[Look], eye: Eye, rulebook: Rulebook, run: Run) -> Report:
+def _report(
+    photos: Sequence[Labelled], looks: Sequence[Prediction], eye: Predictor, rulebook: Rulebook, run: Run
+) -> Report:
     items = tuple(item_of(photo, look) for photo, look in zip(photos, looks, strict=True))
     names = {name: rulebook.middle(name).en for name in rulebook.middles()}
     return Report(

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from cli.evaluation.records import SCHEMA_VERSION, CannotEvaluate, Identity, Item, Report, Verdict
-from pipeline.types import Frozen
+from pipeline.types import Strict
 
 
 class Change(StrEnum):
@@ -18,7 +18,7 @@ class Change(StrEnum):
     CHANGED = "changed"
 
 
-class ChangedItem(Frozen):
+class ChangedItem(Strict):
     """`before` and `after` are categories, or error codes. `changed`: wrong in both reports, in different ways."""
 
     photo: str
@@ -28,7 +28,7 @@ class ChangedItem(Frozen):
     after: str
 
 
-class Comparison(Frozen):
+class Comparison(Strict):
     """Accuracies are over the `photos` that both reports have; the rest are named.
 
     `chance` is the probability that as uneven a split of fixed and broken photos comes about by chance (sign test).

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, ValidationError
 
 from cli.evaluation.records import CannotEvaluate, Labelled
 from pipeline.storage import MEDIA_TYPES
-from pipeline.types import Recorded
+from pipeline.types import VersionTolerant
 
 LABELS = "labels.csv"
 SUFFIXES = frozenset({*(f".{suffix}" for suffix in MEDIA_TYPES), ".jpeg"})
@@ -21,7 +21,7 @@ SUFFIXES = frozenset({*(f".{suffix}" for suffix in MEDIA_TYPES), ".jpeg"})
 SHOWN_MISTAKES = 20
 
 
-class Entry(Recorded):
+class Entry(VersionTolerant):
     """One row or line of a manifest. A relative path starts at the manifest's folder."""
 
     path: str = Field(min_length=1, validation_alias=AliasChoices("path", "image"))

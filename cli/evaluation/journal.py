@@ -6,7 +6,7 @@ from typing import BinaryIO, Self
 
 from pydantic import ValidationError
 
-from cli.evaluation.records import Identity, Look
+from cli.evaluation.records import Identity, Prediction
 from pipeline.errors import CATALOGUE, Blame
 
 
@@ -20,7 +20,7 @@ class Journal:
         """Raises OSError if the file cannot be read or written."""
         self._who = who
         self._file: BinaryIO | None = None
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, Prediction] = {}
         if path is not None:
             self._file = path.open("ab+", buffering=0)
             self._read(keep=not fresh)
@@ -34,11 +34,11 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def find(self, sha256: str) -> Look | None:
+    def find(self, sha256: str) -> Prediction | None:
         """An earlier look that need not be repeated."""
         return self._looks.get(sha256)
 
-    def add(self, look: Look) -> None:
+    def add(self, look: Prediction) -> None:
         if _is_final(look):
             self._looks[look.sha256] = look
         if self._file is not None:
@@ -54,13 +54,13 @@ class Journal:
             return
         for line in data.splitlines():
             try:
-                look = Look.model_validate_json(line)
+                look = Prediction.model_validate_json(line)
             except ValidationError:
                 continue
             if look.by == self._who and _is_final(look):
                 self._looks[look.sha256] = look
 
 
-def _is_final(look: Look) -> bool:
+def _is_final(look: Prediction) -> bool:
     """Whether asking again would end the same: an upstream's or our own trouble passes."""
     return look.error is None or (look.error in CATALOGUE and CATALOGUE[look.error].blame is Blame.CALLER)

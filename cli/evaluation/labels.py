@@ -9,8 +9,8 @@ from unicodedata import normalize
 import orjson
 
 from cli.evaluation.records import CannotEvaluate, Labelled
-from pipeline.fingerprint import local_model_of
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.rulebook import Rulebook
 
 CARD = "model.json"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cli.evaluation.metrics import FAILED
 from cli.evaluation.records import Figures
-from pipeline.rulebook import UNCLASSIFIED
+from pipeline.knowledge.rulebook import UNCLASSIFIED
 
 
 @dataclass(frozen=True)

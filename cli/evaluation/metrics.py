@@ -12,11 +12,11 @@ from cli.evaluation.records import (
     Item,
     Labelled,
     Latency,
-    Look,
+    Prediction,
     Selective,
     Verdict,
 )
-from pipeline.rulebook import UNCLASSIFIED
+from pipeline.knowledge.rulebook import UNCLASSIFIED
 
 BINS = 10
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -27,7 +27,7 @@ FAILED = "failed"
 """What a photo that ended with an error is taken for, in the confusion matrix."""
 
 
-def item_of(photo: Labelled, look: Look) -> Item:
+def item_of(photo: Labelled, look: Prediction) -> Item:
     """Where the label can mean what the model guessed, it does."""
     truth = look.guess if look.guess in photo.also else photo.truth
     return Item(
@@ -76,12 +76,12 @@ def calibration_of(items: Iterable[Item]) -> Calibration:
     )
 
 
-def latency_of(looks: Iterable[Look]) -> Latency:
+def latency_of(looks: Iterable[Prediction]) -> Latency:
     seconds = sorted(look.seconds for look in looks if look.seconds is not None)
     return Latency(p50=_percentile(seconds, 0.50), p95=_percentile(seconds, 0.95))
 
 
-def _verdict(truth: str, look: Look) -> Verdict:
+def _verdict(truth: str, look: Prediction) -> Verdict:
     """To abstain is right where the truth is that it is of no category."""
     if look.predicted is None:
         return Verdict.FAILED

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import jinja2
 
+from cli.evaluation.console_report import percent, run_lines
 from cli.evaluation.matrix import matrix_of
-from cli.evaluation.printed import percent, run_lines
 from cli.evaluation.records import Item, Report, Verdict
 from pipeline.types import SourceImage
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
-from pipeline.types import Candidate, Recorded, Usage
+from pipeline.types import Candidate, Usage, VersionTolerant
 
 SCHEMA_VERSION: Final = 1
 
@@ -29,7 +29,7 @@ class Labelled:
     also: frozenset[str] = frozenset()
 
 
-class Identity(Recorded):
+class Identity(VersionTolerant):
     """Who looks: what an observation depends on besides the photo. `setup` is a fingerprint of the settings."""
 
     model: str
@@ -37,7 +37,7 @@ class Identity(Recorded):
     setup: str
 
 
-class Look(Recorded):
+class Prediction(VersionTolerant):
     """One photo as one model saw it: a line of the journal. Either `predicted` or `error` is there.
 
     `guess` is the likeliest category, said or not; `seconds` are the model's own.
@@ -61,7 +61,7 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-class Item(Recorded):
+class Item(VersionTolerant):
     """One photo of the report."""
 
     photo: str
@@ -76,7 +76,7 @@ class Item(Recorded):
     verdict: Verdict
 
 
-class ClassFigures(Recorded):
+class ClassFigures(VersionTolerant):
     """One category that is the truth of a photo or was said of one.
 
     `precision` is None where nothing was taken for it, `recall` where it has no photo.
@@ -92,7 +92,7 @@ class ClassFigures(Recorded):
     failed: int
 
 
-class Bin(Recorded):
+class Bin(VersionTolerant):
     """Guesses whose confidence lies above `low` and not above `high`: their mean confidence, and how many are right."""
 
     low: float
@@ -102,7 +102,7 @@ class Bin(Recorded):
     accuracy: float | None
 
 
-class Calibration(Recorded):
+class Calibration(VersionTolerant):
     """`ece` is the expected calibration error over the `photos` that have a guess."""
 
     ece: float | None
@@ -110,7 +110,7 @@ class Calibration(Recorded):
     bins: tuple[Bin, ...]
 
 
-class Selective(Recorded):
+class Selective(VersionTolerant):
     """If only guesses of at least `threshold` were said: the share of photos that is answered, and how many are right.
 
     Without a threshold: what the model did say.
@@ -121,7 +121,7 @@ class Selective(Recorded):
     accuracy: float | None
 
 
-class Figures(Recorded):
+class Figures(VersionTolerant):
     """All photos count: one that abstained or failed is not right. `confusion` is truth → what was said → photos.
 
     `guess_accuracy` is the accuracy if every guess were said: that of the model without its threshold.
@@ -139,14 +139,14 @@ class Figures(Recorded):
     selective: tuple[Selective, ...]
 
 
-class Latency(Recorded):
+class Latency(VersionTolerant):
     """Seconds of the vision stage alone, of the photos that it answered."""
 
     p50: float | None
     p95: float | None
 
 
-class Run(Recorded):
+class Run(VersionTolerant):
     """What differs between two runs that found the same. `resumed` photos were taken from the journal.
 
     `usage` is that of all photos, whenever they were looked at; `priced` says whether their price is known.
@@ -162,7 +162,7 @@ class Run(Recorded):
     priced: bool
 
 
-class Report(Recorded):
+class Report(VersionTolerant):
     """The JSON output. All but `run` is the same for two runs that found the same."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

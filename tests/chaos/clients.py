@@ -42,7 +42,7 @@ class Submit(NamedTuple):
     has_retry_after: bool = False
 
 
-class Told(NamedTuple):
+class TextDelta(NamedTuple):
     """How the API says that a job ended: result and error as the bytes that it sent, or null."""
 
     status: str
@@ -70,7 +70,7 @@ class Watched:
     submits: list[Submit] = field(default_factory=list)
     job_ids: set[str] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
-    told: dict[str, Told] = field(default_factory=dict)
+    told: dict[str, TextDelta] = field(default_factory=dict)
     ended_at: float | None = None
     gone: str = ""
     replay: list[Event] = field(default_factory=list)
@@ -232,19 +232,19 @@ class Client:
     def _note_gone(self, watched: Watched, code: str) -> None:
         watched.gone, watched.ended_at = code, time.time()
 
-    def _note_end(self, watched: Watched, source: str, told: Told) -> None:
+    def _note_end(self, watched: Watched, source: str, told: TextDelta) -> None:
         watched.ended_at = time.time()
         watched.told[source] = told
 
 
-def told_by(text: str) -> Told:
+def told_by(text: str) -> TextDelta:
     """From any of the API's bodies: event, job, result or webhook."""
     fields = dict(_fields_of(text))
     if "data" in fields:  # a webhook
         return told_by(fields["data"])
     result = fields.get("result", fields.get("pipeline_result", "null"))
     status = fields.get("outcome", fields.get("status", "")).strip('"')
-    return Told(status, result, fields.get("error", "null"))
+    return TextDelta(status, result, fields.get("error", "null"))
 
 
 def _fields_of(text: str) -> Iterator[tuple[str, str]]:

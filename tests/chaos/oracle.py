@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.ledger.ledger import DEADLINES, LEASES, OUTBOX, PERMANENT_KEYS, QUEUED
 from tests.chaos.clients import FINAL, Mode, Submit, Watched
 from tests.chaos.processes import Footprint, descendants, is_zombie
 from tests.chaos.rig import DEADLINE, MARGIN, SECRETS, Disruption, Rig, redis_client
 from tests.chaos.upstreams import Call, Outcome, mark
 from tests.support.wait import eventually
-from workers.jobs.ledger import DEADLINES, LEASES, OUTBOX, PERMANENT_KEYS, QUEUED
 
 BROKER_KEYS = ("_kombu.", "unacked", "bunri.jobs")
 """What kombu keeps; it sets no TTL."""

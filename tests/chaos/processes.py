@@ -81,7 +81,7 @@ class Process:
 
     def decoders(self) -> list[int]:
         """Pids of its decode processes."""
-        return [pid for pid in descendants(self.pid) if "pipeline.image" in command_line(pid)]
+        return [pid for pid in descendants(self.pid) if "pipeline.intake.image" in command_line(pid)]
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Lines of its log with one of these event names; all without. What is no JSON is left out."""

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 HOPS = PAGE.partition("## One job, hop by hop")[2].partition("##")[0]
-PACKAGES = ("pipeline", "workers", "api", "client", "cli")
+PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "client", "cli")
 
 
 def test_there_are_eight_hops() -> None:

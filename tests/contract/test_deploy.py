@@ -26,12 +26,12 @@ from pydantic_settings import BaseSettings
 from api.settings import ApiSettings
 from cli.configuration import PACKAGES, variable_of
 from cli.docs import openapi
-from cli.stack import StackOptions
+from cli.stack.stack import StackOptions
+from jobs.ledger.ledger import Ledger
+from jobs.model import WorkerBeat
+from jobs.settings import JobsSettings
 from pipeline.settings import RESOURCES, PipelineSettings
 from workers.command import worker_command
-from workers.jobs.ledger import Ledger
-from workers.jobs.model import WorkerBeat
-from workers.jobs.settings import JobsSettings
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,8 +70,9 @@ def read_by(role: str) -> set[str]:
         return FLOWER
     if role == "worker":
         return variables(PipelineSettings) | variables(JobsSettings) | variables(WorkerSettings) | AWS
-    sources = "".join(path.read_text() for path in (ROOT / "api").glob("*.py"))
-    stored = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "pipeline/storage.py").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "api").rglob("*.py"))
+    stores = "".join(path.read_text() for path in (ROOT / "pipeline/storage").glob("*.py"))
+    stored = set(re.findall(r"\bsettings\.(\w+)", stores))
     used = set(re.findall(r"\bpipeline\.(\w+)", sources)) & set(PipelineSettings.model_fields) | stored
     return AWS | variables(ApiSettings) | variables(JobsSettings) | variables(PipelineSettings, used)
 

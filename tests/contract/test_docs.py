@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from api.problems import ALL_CODES
+from api.http.problems import ALL_CODES
 from cli.configuration import PACKAGES, variable_of
 from cli.docs import DOCUMENTS
 

@@ -24,7 +24,7 @@ def loaded() -> set[str]:
 
 
 def test_the_application_is_loaded(loaded: set[str]) -> None:
-    assert "api.scans" in loaded
+    assert "api.routes.scans" in loaded
 
 
 @pytest.mark.parametrize("module", ["openai", "PIL", "onnxruntime", "numpy", "boto3", "aiohttp"])
@@ -33,8 +33,8 @@ def test_importing_the_application_does_not_load(loaded: set[str], module: str) 
 
 
 def test_importing_the_application_loads_no_stage_of_the_pipeline(loaded: set[str]) -> None:
-    stages = {"run", "build", "fetch", "image", "vision", "rules", "answer", "model"}
-    assert not {f"pipeline.{stage}" for stage in stages} & loaded
+    rooms = {"run", "build", "intake", "vision", "question", "rules", "answer", "models", "questions"}
+    assert not {f"pipeline.{room}" for room in rooms} & loaded
 
 
 def test_the_command_loads_nothing_that_its_help_does_not_need() -> None:

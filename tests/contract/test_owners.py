@@ -7,38 +7,55 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = ("pipeline", "workers", "api", "client", "cli")
+PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "client", "cli")
 
 OWNERS = {
-    "openai": {"pipeline/model/openai.py"},
-    "httpx2": {"pipeline/model/openai.py", "pipeline/model/wire.py"},
-    "onnxruntime": {"pipeline/model/local.py"},
-    "boto3": {"pipeline/storage.py"},
-    "pillow_heif": {"pipeline/image.py"},
-    "botocore": {"pipeline/storage.py"},
-    "PIL": {"pipeline/image.py", "cli/evaluation/chart.py"},
-    "aiohttp": {"pipeline/dial.py", "pipeline/fetch.py", "pipeline/model/openai.py", "pipeline/model/wire.py"},
-    "redis": {
-        "workers/jobs/connection.py",
-        "workers/jobs/ledger.py",
-        "workers/jobs/scripts.py",
-        "cli/redis.py",
+    "openai": {"pipeline/models/openai/client.py"},
+    "httpx2": {"pipeline/models/openai/client.py", "pipeline/models/openai/http.py"},
+    "onnxruntime": {"pipeline/models/local/vision.py"},
+    "boto3": {"pipeline/storage/s3.py"},
+    "pillow_heif": {"pipeline/intake/image.py"},
+    "botocore": {"pipeline/storage/s3.py"},
+    "PIL": {"pipeline/intake/image.py", "cli/evaluation/chart.py"},
+    "aiohttp": {
+        "kit/http.py",
+        "pipeline/intake/fetch.py",
+        "pipeline/models/openai/client.py",
+        "pipeline/models/openai/http.py",
     },
-    "hiredis": {"workers/jobs/connection.py"},
+    "redis": {
+        "jobs/redis/connection.py",
+        "jobs/ledger/ledger.py",
+        "jobs/redis/scripts.py",
+        "cli/stack/redis.py",
+    },
+    "hiredis": {"jobs/redis/connection.py"},
     "celery": {
         "workers/app.py",
-        "workers/pool.py",
-        "workers/scan.py",
-        "workers/consumer.py",
-        "workers/jobs/message.py",
-        "workers/jobs/publisher.py",
+        "workers/runtime/pool.py",
+        "workers/execute/runner.py",
+        "workers/runtime/consumer.py",
+        "jobs/broker/message.py",
+        "jobs/broker/celery_sender.py",
     },
-    "kombu": {"workers/broker.py", "workers/pool.py", "workers/jobs/transport.py", "workers/jobs/message.py"},
-    "prometheus_client": {"api/metrics.py", "api/meta.py"},
-    "rich": {"cli/main.py", "cli/runs.py", "cli/tables.py", "cli/evaluation/command.py", "cli/evaluation/printed.py"},
+    "kombu": {
+        "workers/runtime/channel.py",
+        "workers/runtime/pool.py",
+        "jobs/broker/options.py",
+        "jobs/broker/message.py",
+    },
+    "prometheus_client": {"api/metrics.py", "api/routes/meta.py"},
+    "rich": {
+        "cli/main.py",
+        "cli/terminal.py",
+        "cli/scan/runs.py",
+        "cli/scan/tables.py",
+        "cli/evaluation/command.py",
+        "cli/evaluation/console_report.py",
+    },
     "jinja2": {"cli/evaluation/page.py"},
-    "typer": {"cli/main.py"},
-    "rapidfuzz": {"pipeline/names.py"},
+    "typer": {"cli/main.py", "cli/terminal.py"},
+    "rapidfuzz": {"pipeline/questions/mentions.py"},
     "standardwebhooks": {"client/webhooks.py"},
 }
 
@@ -61,16 +78,3 @@ def imports() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("library", OWNERS)
 def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
     assert {path for path, name in imports() if name == library} == OWNERS[library]
-
-
-def test_adapters_are_imported_by_build_and_each_other_only() -> None:
-    adapters = {"hosted", "local", "openai", "responses", "wire", "words"}
-    importers = {
-        str(path.relative_to(ROOT))
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module in {f"pipeline.model.{name}" for name in adapters}
-    }
-    assert importers <= {"pipeline/build.py", *(f"pipeline/model/{name}.py" for name in adapters)}
-    assert "pipeline/build.py" in importers

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from api.problems import ALL_CODES
+from api.http.problems import ALL_CODES
+from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES
-from pipeline.texts import Texts
 from pipeline.types import Locale
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 from playwright.async_api import Request as Posted
 
-from pipeline.clean import clean
+from kit.text import clean
 from tests.support.browser import Visit, opened
 from tests.support.bunri import RunningBunri, running_bunri
 from tests.support.image_server import Answer, ImageServer, Request, reply

@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from pipeline.clean import clean, one_line
+from kit.text import clean, one_line
 from tests.support.bunri import RunningBunri, running_bunri
 from tests.support.image_server import Answer, ImageServer, Request, reply
 from tests.support.injections import INJECTIONS, SHORT, Injection

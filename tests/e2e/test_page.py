@@ -15,7 +15,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
-from pipeline.clean import one_line
+from jobs.model import Claim, JobError, JobStatus
+from jobs.settings import JobsSettings
+from kit.text import one_line
 from pipeline.settings import PipelineSettings
 from pipeline.storage import LinkExpired, LocalStore
 from pipeline.types import Answer, AnswerForm, Classification, Locale, Observation, PipelineResult, RuleMatch, Stage
@@ -24,8 +26,6 @@ from tests.support.browser import LINK as PHOTO
 from tests.support.browser import Visit, opened
 from tests.support.injections import INJECTIONS
 from tests.support.jobs import completed, new_job, result, started
-from workers.jobs.model import Claim, JobError, JobStatus
-from workers.jobs.settings import JobsSettings
 
 SCAN = "/api/v1/scan"
 IMAGES = "/api/v1/images/scan"

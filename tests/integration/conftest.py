@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from jobs.broker.queue import JobQueue
+from jobs.feed import Feed
+from jobs.ledger.ledger import Ledger
+from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.openai_server import openai_server
 from tests.support.worker import PHOTO
-from workers.jobs.feed import Feed
-from workers.jobs.ledger import Ledger
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from api.app import build_app
 from api.deps import Services
 from api.settings import ApiSettings
+from jobs.ledger.ledger import QUEUED, Ledger
+from jobs.model import Claim
+from jobs.settings import JobsSettings
 from pipeline.settings import PipelineSettings
 from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.wait import eventually
-from workers.jobs.ledger import QUEUED, Ledger
-from workers.jobs.model import Claim
-from workers.jobs.settings import JobsSettings
 
 
 @dataclass

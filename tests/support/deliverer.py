@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from pipeline.address import AddressGuard
-from pipeline.dial import Lookup, system_lookup
+from jobs.deliveries import Deliveries, Delivery
+from jobs.ledger.ledger import Ledger
+from jobs.settings import JobsSettings
+from kit.address import AddressGuard
+from kit.http import Lookup, system_lookup
+from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES
-from pipeline.texts import Texts
 from tests.support.jobs import new_job, result
 from tests.support.receiver import SECRET
 from tests.support.wait import eventually
-from workers.deliver import Deliverer
-from workers.forever import forever
-from workers.jobs.deliveries import Deliveries, Delivery
-from workers.jobs.ledger import Ledger
-from workers.jobs.settings import JobsSettings
-from workers.webhook import WebhookSender
+from workers.maintenance.periodic import run_periodically
+from workers.webhooks.dispatcher import Deliverer
+from workers.webhooks.sender import WebhookSender
 
 SCHEDULE = (0.05, 0.05, 0.05)
 
@@ -36,7 +36,7 @@ async def delivering(
     sender = WebhookSender(guard or AddressGuard("127.0.0.1", ()), keys, lookup=lookup)
     texts = Texts.load(RESOURCES)
     deliverer = Deliverer(ledger, deliveries, sender, lambda: texts, schedule)
-    rounds = asyncio.create_task(forever("deliveries", 0, deliverer.round))
+    rounds = asyncio.create_task(run_periodically("deliveries", 0, deliverer.round))
     try:
         yield deliveries
     finally:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.evaluation.metrics import figures_of, item_of
-from cli.evaluation.records import Identity, Item, Labelled, Latency, Look, Report, Run
+from cli.evaluation.records import Identity, Item, Labelled, Latency, Prediction, Report, Run
 from pipeline.types import Candidate, Usage
 
 WHO = Identity(model="local/test", pipeline_version="0a1b2c3d4e5f", setup="5e70b0000000")
@@ -19,11 +19,11 @@ def look(
     error: str | None = None,
     sha256: str = "5a",
     by: Identity = WHO,
-) -> Look:
+) -> Prediction:
     """`guess` is `predicted` unless given."""
     first = guess or (predicted if predicted != "미분류" else None)
     candidates = (Candidate(middle_category=first, confidence=confidence),) if first and confidence is not None else ()
-    return Look(
+    return Prediction(
         sha256=sha256,
         by=by,
         predicted=predicted,
@@ -34,7 +34,7 @@ def look(
     )
 
 
-def item(truth: str, seen: Look, photo: str = "a.jpg") -> Item:
+def item(truth: str, seen: Prediction, photo: str = "a.jpg") -> Item:
     return item_of(Labelled(photo, Path(photo), truth, truth), seen)
 
 

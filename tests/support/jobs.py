@@ -1,5 +1,7 @@
 """Jobs and results to put through the ledger without a pipeline."""
 
+from jobs.broker.queue import new_job_id
+from jobs.model import NewJob, Priority, WorkerBeat
 from pipeline.types import (
     Answer,
     Classification,
@@ -13,8 +15,6 @@ from pipeline.types import (
     StageStatus,
     Usage,
 )
-from workers.jobs.model import NewJob, Priority, WorkerBeat
-from workers.jobs.queue import new_job_id
 
 
 def new_job(

@@ -31,7 +31,7 @@ class PoolApp(Celery):  # type: ignore[misc]  # Celery ships no types
 def build() -> PoolApp:
     app = PoolApp("pool", broker=os.environ["BROKER"])
     app.conf.update(
-        worker_pool="workers.pool:AsyncioPool",
+        worker_pool="workers.runtime.pool:AsyncioPool",
         worker_prefetch_multiplier=1,
         task_acks_late=True,
         task_ignore_result=True,

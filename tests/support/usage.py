@@ -1,9 +1,9 @@
 """Money that is spent without a model, and days that pass without waiting."""
 
+from jobs.ledger.ledger import Ledger
+from jobs.usage import DAY, ModelUsage, UsageReader, day_key
 from pipeline.types import PaidCall, Usage
 from tests.support.jobs import new_job
-from workers.jobs.ledger import Ledger
-from workers.jobs.usage import DAY, Bill, Meter, day_key
 
 
 async def spend(ledger: Ledger, usd: float, model: str = "gpt-test") -> None:
@@ -23,6 +23,6 @@ async def pass_a_day(ledger: Ledger) -> None:
     await ledger.client.rename(day_key(today), day_key(today - 1))
 
 
-async def spent(ledger: Ledger) -> Bill:
+async def spent(ledger: Ledger) -> ModelUsage:
     """Today, or yesterday if it is about midnight."""
-    return sum((day.total for day in await Meter(ledger).days(2)), Bill())
+    return sum((day.total for day in await UsageReader(ledger).days(2)), ModelUsage())

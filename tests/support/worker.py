@@ -10,17 +10,17 @@ from typing import Any
 
 import redis
 
+from jobs.broker.queue import JobQueue
+from jobs.feed import Feed
+from jobs.ledger.ledger import WORKERS, Ledger
+from jobs.model import Job
+from jobs.redis.connection import LedgerUnavailable
 from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
 from tests.support.openai_server import base_url, well_behaved
 from tests.support.wait import eventually, wait_until
 from workers.command import worker_command
-from workers.jobs.connection import LedgerUnavailable
-from workers.jobs.feed import Feed
-from workers.jobs.ledger import WORKERS, Ledger
-from workers.jobs.model import Job
-from workers.jobs.queue import JobQueue
 
 PHOTO = "/glass.jpg"
 SLOTS = 8

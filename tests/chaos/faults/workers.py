@@ -8,6 +8,8 @@ import time
 import zlib
 from functools import partial
 
+from jobs.broker.queue import JobQueue
+from jobs.settings import JobsSettings
 from tests.chaos.processes import Process, send
 from tests.chaos.registry import fault
 from tests.chaos.rig import Rig, wait_for
@@ -15,8 +17,6 @@ from tests.chaos.upstreams import LATENCY, Hold
 from tests.support.image_server import reply
 from tests.support.relay import Way
 from tests.support.wait import eventually
-from workers.jobs.queue import JobQueue
-from workers.jobs.settings import JobsSettings
 
 LEASE = 15.0
 """Seconds, as is the default."""

@@ -3,8 +3,8 @@
 import pytest
 
 from api.deps import deadline, preferred_wait
-from api.problems import Problem
-from workers.jobs.settings import JobsSettings
+from api.http.problems import Problem
+from jobs.settings import JobsSettings
 
 
 @pytest.mark.parametrize(

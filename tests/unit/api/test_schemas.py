@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from api.schemas import ScanRequest, SubmittedView
+from jobs.model import JobKind, JobStatus
 from pipeline.types import Locale
-from workers.jobs.model import JobKind, JobStatus
 
 
 def test_a_submitted_jobs_id_is_the_second_last_segment_of_its_result_url() -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from pipeline.answer import AnswerWriter
-from pipeline.contradiction import Contradictions
-from pipeline.insufficiency import Insufficiencies, message_key
-from pipeline.model import LOCAL, AnswerModel, Tell
-from pipeline.model.local import LocalAnswer
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge.contradiction import Contradictions
+from pipeline.knowledge.insufficiency import Insufficiencies, message_key
+from pipeline.knowledge.rulebook import Rulebook
+from pipeline.knowledge.texts import Texts
+from pipeline.models import LOCAL, AnswerModel, OnText
+from pipeline.models.local.answer import LocalAnswer
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES
-from pipeline.texts import Texts
 from pipeline.types import Answer, JobInput, Locale, Observation, RuleMatch, Usage
 
 HOSTED = "gpt-test"
@@ -29,8 +29,8 @@ class Scripted:
         self.name = HOSTED
         self.text = text
 
-    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
-        del observation, rule, job, tell
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText) -> Answer:
+        del observation, rule, job, on_text
         steps = ("내용물을 비워 주세요.",)
         return Answer(disposal_steps=steps, user_answer=self.text, model=self.name, usage=Usage(output_tokens=7))
 

@@ -6,23 +6,23 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.answer import AnswerWriter
-from pipeline.contradiction import Contradictions
 from pipeline.errors import ModelAccount
-from pipeline.grammar import Grammar
-from pipeline.insufficiency import Insufficiencies, message_key
-from pipeline.lexicon import Lexicon
-from pipeline.matcher import Matcher
-from pipeline.model import LOCAL, Tell, is_local
-from pipeline.model.hosted import HostedText
-from pipeline.model.local import LocalAnswer
-from pipeline.model.openai import OpenAIClient
-from pipeline.model.responses import RequestTemplate
-from pipeline.model.words import LocalText
+from pipeline.knowledge.contradiction import Contradictions
+from pipeline.knowledge.grammar import Grammar
+from pipeline.knowledge.insufficiency import Insufficiencies, message_key
+from pipeline.knowledge.lexicon import Lexicon
+from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.knowledge.texts import Texts
+from pipeline.models import LOCAL, OnText, is_local
+from pipeline.models.hosted import HostedText
+from pipeline.models.local.answer import LocalAnswer
+from pipeline.models.local.question import LocalText
+from pipeline.models.openai.client import OpenAIClient
+from pipeline.models.openai.responses import RequestTemplate
 from pipeline.question import QuestionReader
-from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.questions.reader import Matcher
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
-from pipeline.texts import Texts
 from pipeline.types import (
     Answer,
     AnswerForm,
@@ -48,14 +48,14 @@ matcher = Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rul
 reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
 
 
-class Told:
+class TextDelta:
     def __init__(self) -> None:
         self.text = ""
         self.beginnings = 0
 
-    async def __call__(self, piece: str, *, anew: bool = False) -> None:
-        self.text = piece if anew else self.text + piece
-        self.beginnings += anew
+    async def __call__(self, piece: str, *, restart: bool = False) -> None:
+        self.text = piece if restart else self.text + piece
+        self.beginnings += restart
 
 
 class Scripted:
@@ -66,10 +66,10 @@ class Scripted:
     def __init__(self, *pieces: str) -> None:
         self._pieces = pieces
 
-    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, tell: Tell) -> Answer:
+    async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText) -> Answer:
         del observation, job
         for piece in self._pieces:
-            await tell(piece)
+            await on_text(piece)
         steps = tuple(rule.document["steps"])
         return Answer(disposal_steps=steps, user_answer="".join(self._pieces), model=self.name)
 
@@ -101,8 +101,8 @@ async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, st
     return observation, answer, told.text
 
 
-async def told_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, Told]:
-    told = Told()
+async def told_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, TextDelta]:
+    told = TextDelta()
     writer = AnswerWriter(
         {LOCAL: LocalAnswer(texts, rulebook), HOSTED: Scripted(*pieces)},
         HOSTED if pieces else LOCAL,
@@ -224,7 +224,7 @@ async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer()
     observation = Observation(classification=place, confidence=0.9, model="local/test")
     rule = rules.match(observation, Locale.KO)
     job = chat("뚜껑은요?", image_key="chat/cup.jpg")
-    told = Told()
+    told = TextDelta()
     writer = AnswerWriter({LOCAL: LocalAnswer(texts, rulebook)}, LOCAL, texts, Contradictions.load(RESOURCES, rulebook))
     answer = await writer.write(observation, rule, job, told)
     assert all(check in told.text for check in rule.document["check"])

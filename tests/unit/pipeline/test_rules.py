@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RulesNoMatch
-from pipeline.insufficiency import Insufficiencies
-from pipeline.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.knowledge.insufficiency import Insufficiencies
+from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.knowledge.texts import Texts
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES
-from pipeline.texts import Texts
 from pipeline.types import Classification, Locale, Observation
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cli.evaluation.labels import Labels, load_labels
 from cli.evaluation.records import CannotEvaluate, Labelled
-from pipeline.rulebook import Rulebook
+from pipeline.knowledge.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 
 

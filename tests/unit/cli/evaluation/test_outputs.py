@@ -10,9 +10,9 @@ from rich.console import Console
 
 from cli.evaluation import page
 from cli.evaluation.chart import draw_matrix
+from cli.evaluation.console_report import print_report
 from cli.evaluation.matrix import matrix_of
 from cli.evaluation.page import mistakes_of, render_page
-from cli.evaluation.printed import print_report
 from cli.evaluation.records import Report
 from pipeline.types import SourceImage
 from tests.support.evaluation import item, look, report

@@ -1,0 +1,89 @@
+"""The OpenAPI description: FastAPI's own, plus the problem details that our handlers answer with."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.http.problems import MEDIA_TYPE
+from api.schemas import EventView, ProblemView
+from jobs.model import JobKind
+from jobs.view import TokenView
+from pipeline.types import Stage
+
+PROBLEM = {"schema": {"$ref": "#/components/schemas/ProblemView"}}
+
+
+def _event(names: list[str], view: str, *required: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["event", *required, "data"],
+        "properties": {
+            "event": {"enum": names},
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": f"#/components/schemas/{view}"},
+            },
+        },
+    }
+
+
+STEP = _event([str(stage) for stage in Stage], "EventView", "id")
+TOKEN = _event(["token"], "TokenView")
+
+EVENTS: dict[JobKind, dict[str, Any]] = {
+    JobKind.SCAN: {"schema": STEP},
+    JobKind.CHAT: {"schema": {"anyOf": [STEP, TOKEN]}},
+}
+"""One event of the stream; OpenAPI 3.1 has no way to say that there are several."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with."""
+    return {status: {"description": "Problem", "content": {MEDIA_TYPE: PROBLEM}} for status in statuses}
+
+
+def ok(model: Any, description: str) -> dict[str, Any]:
+    """An answer of our own making; `model` is a type, as FastAPI takes it."""
+    return {"model": model, "description": description}
+
+
+def install(app: FastAPI) -> None:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    description = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        webhooks=app.webhooks.routes,
+    )
+    schemas = description["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for model in (ProblemView, EventView, TokenView):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            _describe_refusals(operation["responses"])
+    for operations in description["webhooks"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # FastAPI's own; here it is the receiver who answers.
+    return description
+
+
+def _describe_refusals(responses: dict[str, Any]) -> None:
+    """FastAPI adds its own shape for 422 wherever there is a parameter; our handler answers with a problem."""
+    invalid = responses.get("422", {}).get("content", {})
+    if "application/json" in invalid:
+        responses["422"] = {"description": "Problem", "content": {MEDIA_TYPE: PROBLEM}}

@@ -1,0 +1,159 @@
+"""Photos on disk → looks: prepared and observed as in a job, without queue and fetch."""
+
+import asyncio
+import hashlib
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from cli.evaluation.journal import Journal
+from cli.evaluation.records import CannotEvaluate, Identity, Labelled, Prediction
+from pipeline.build import build_pipeline
+from pipeline.errors import Internal, ModelAccount, PipelineError, SourceNotFound, SourceTooLarge
+from pipeline.intake.decode import ImageDecoder
+from pipeline.knowledge.knowledge import Knowledge
+from pipeline.knowledge.rulebook import UNCLASSIFIED
+from pipeline.models import is_local
+from pipeline.run import Pipeline
+from pipeline.settings import PipelineSettings
+from pipeline.types import JobInput, Observation, SourceImage, Usage
+from workers.execute.retry import GiveUp, decide
+
+CONCURRENCY_HOSTED = 8
+
+log = structlog.get_logger()
+
+
+class Predictor:
+    """One model of a pipeline, and the decoder before it."""
+
+    def __init__(
+        self, pipeline: Pipeline, decoder: ImageDecoder, settings: PipelineSettings, model: str | None
+    ) -> None:
+        """Raises CannotEvaluate for a model that is not configured."""
+        self._job = JobInput(model=model)
+        self._vision = pipeline.vision
+        self._decoder = decoder
+        self.max_bytes = settings.fetch_max_bytes
+        try:
+            name = self._vision.model_for(self._job).name
+        except ModelAccount as error:
+            raise CannotEvaluate(f"{error.detail}; there are: {', '.join(pipeline.models)}") from error
+        setup = hashlib.sha256(pipeline.setup.encode()).hexdigest()[:12]
+        self.identity = Identity(model=name, pipeline_version=pipeline.version, setup=setup)
+        self.knowledge: Knowledge = pipeline.knowledge
+        self.is_local = is_local(name)
+        self.priced = self.is_local or name in settings.prices
+
+    async def look(self, data: bytes, sha256: str) -> Prediction:
+        """Never raises: what goes wrong is in the look."""
+        try:
+            if len(data) > self.max_bytes:
+                raise SourceTooLarge(f"more than {self.max_bytes} bytes")  # noqa: TRY301 - as the fetcher would
+            image = await self._decoder.prepare(data)
+            return await self._observed(image, sha256)
+        except PipelineError as error:
+            return self._failed(error, sha256, Usage())
+        except Exception as error:
+            log.exception("photo.crashed")
+            return self._failed(Internal(type(error).__name__), sha256, Usage())
+
+    async def _observed(self, image: SourceImage, sha256: str) -> Prediction:
+        """Tries as often as a job would. What failed attempts cost is counted, their time is not."""
+        spent = Usage()
+        retries = 0
+        while True:
+            began = time.perf_counter()
+            try:
+                seen = await self._vision.observe(image, self._job)
+            except PipelineError as error:
+                spent += error.spent.usage if error.spent else Usage()
+                plan = decide(error, retries=retries, time_left=math.inf, chance=random.random())  # noqa: S311 - jitter
+                if isinstance(plan, GiveUp):
+                    return self._failed(error, sha256, spent)
+                await asyncio.sleep(plan.seconds)
+                retries += 1
+            else:
+                return self._look_of(seen, sha256, seconds=time.perf_counter() - began, spent=spent)
+
+    def _failed(self, error: PipelineError, sha256: str, spent: Usage) -> Prediction:
+        log.warning("photo.failed", code=error.spec.code, detail=error.detail)
+        return Prediction(sha256=sha256, by=self.identity, error=error.spec.code, usage=spent)
+
+    def _look_of(self, seen: Observation, sha256: str, *, seconds: float, spent: Usage) -> Prediction:
+        first = seen.candidates[0].middle_category if seen.candidates else seen.classification.middle_category
+        return Prediction(
+            sha256=sha256,
+            by=self.identity,
+            predicted=seen.classification.middle_category,
+            guess=None if first == UNCLASSIFIED else first,
+            confidence=round(seen.confidence, 6),
+            candidates=tuple(
+                each.model_copy(update={"confidence": round(each.confidence, 6)}) for each in seen.candidates
+            ),
+            usage=seen.usage + spent,
+            seconds=round(seconds, 6),
+        )
+
+
+@asynccontextmanager
+async def open_eye(settings: PipelineSettings, model: str | None) -> AsyncIterator[Predictor]:
+    """Raises CannotEvaluate for mistakes in the resources, too."""
+    try:
+        pipeline = build_pipeline(settings)
+    except (ValueError, OSError) as error:
+        raise CannotEvaluate(str(error)) from error
+    decoder = ImageDecoder(settings)
+    try:
+        yield Predictor(pipeline, decoder, settings, model)
+    finally:
+        await decoder.close()
+        await pipeline.close()
+
+
+async def look_at_all(
+    photos: Sequence[Labelled],
+    eye: Predictor,
+    journal: Journal,
+    *,
+    concurrency: int,
+    tell: Callable[[Labelled, Prediction, bool], None],
+) -> list[Prediction]:
+    """In the order of the photos. `tell` hears of each as it is done, and whether it came from the journal."""
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(each: Labelled) -> Prediction:
+        async with gate:
+            bind_contextvars(photo=each.photo)
+            data = await asyncio.to_thread(_read, each.path, eye.max_bytes + 1)
+            sha256 = hashlib.sha256(data).hexdigest() if data is not None else ""
+            earlier = journal.find(sha256)
+            look = earlier or await _new(eye, journal, data, sha256)
+            tell(each, look, earlier is not None)
+            return look
+
+    return list(await asyncio.gather(*map(one, photos)))
+
+
+async def _new(eye: Predictor, journal: Journal, data: bytes | None, sha256: str) -> Prediction:
+    if data is None:
+        return Prediction(sha256=sha256, by=eye.identity, error=SourceNotFound.spec.code)
+    look = await eye.look(data, sha256)
+    journal.add(look)
+    return look
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """The first `limit` bytes: what is longer is refused by then. None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except (OSError, ValueError) as error:  # ValueError: no path at all, such as one with a null byte.
+        log.warning("photo.unreadable", error=type(error).__name__)
+        return None

@@ -1,0 +1,89 @@
+"""One run over photos: submit them, follow each to its end with a progress bar."""
+
+import asyncio
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cli.scan.outcome import Outcome
+from client import ApiProblem, BunriClient, Job, StreamLost
+from pipeline.storage import MEDIA_TYPES
+
+IN_FLIGHT = 32
+
+
+async def classify(
+    api_url: str,
+    photos: Sequence[str | Path],
+    *,
+    locale: str,
+    question: str,
+    model: str | None,
+    console: Console,
+    priority: str = "interactive",
+) -> list[Outcome]:
+    """Links and files; files are uploaded. The outcomes come in their order; bars go to `console`.
+
+    Raises httpx.TransportError when the API cannot be reached.
+    """
+    gate = asyncio.Semaphore(IN_FLIGHT)
+    bars = Progress(
+        TextColumn("{task.fields[photo]}", style="bold", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    async with BunriClient(api_url) as client:
+
+        async def one(source: str | Path) -> Outcome:
+            photo = name_of(source)
+            bar = bars.add_task("", total=100, photo=photo, state="waiting")
+            async with gate:
+                try:
+                    url, key = await _place(client, source)
+                    submitted = await client.submit(
+                        url, image_key=key, user_input=question, locale=locale, model=model, priority=priority
+                    )
+                    job = await _follow(client, submitted.job_id, bars, bar)
+                except ApiProblem as refusal:
+                    bars.update(bar, completed=100, state=refusal.code)
+                    return Outcome(photo, refusal=refusal)
+            bars.update(bar, completed=100, state=job.error.code if job.error else str(job.status))
+            bars.stop_task(bar)
+            return Outcome(photo, job)
+
+        with bars:
+            return list(await asyncio.gather(*map(one, photos)))
+
+
+def name_of(source: str | Path) -> str:
+    """For people: a link's query is a credential."""
+    return source.name if isinstance(source, Path) else source.partition("?")[0]
+
+
+async def _place(client: BunriClient, source: str | Path) -> tuple[str | None, str | None]:
+    """Link and key: one of them."""
+    if isinstance(source, str):
+        return source, None
+    upload = await client.upload(await asyncio.to_thread(source.read_bytes), _media_type(source))
+    return None, upload.key
+
+
+def _media_type(file: Path) -> str:
+    """By its name, as browsers do. It need not be right: the bytes decide in the end."""
+    suffix = file.suffix.lower().removeprefix(".")
+    return MEDIA_TYPES.get(suffix) or mimetypes.guess_type(file.name)[0] or "image/jpeg"
+
+
+async def _follow(client: BunriClient, job_id: str, bars: Progress, bar: TaskID) -> Job:
+    try:
+        async for event in client.follow(job_id):
+            bars.update(bar, completed=event.progress, state=event.stage)
+    except (StreamLost, ApiProblem, httpx.TransportError):
+        bars.update(bar, state="polling")
+    return await client.wait(job_id)

@@ -1,0 +1,191 @@
+"""Deliveries: which finished jobs a receiver is still to be told of, and what became of each attempt.
+
+The script that ends a job makes its delivery due, so nothing can be lost in between. An attempt is held under a lease:
+a worker that dies in one only delays it, and a receiver may hear of a job more than once.
+"""
+
+from enum import StrEnum
+
+import orjson
+
+from jobs.ledger.ledger import DELIVERIES, DELIVERY_COUNTS, Ledger
+from jobs.redis.connection import translated
+from pipeline.types import Strict, VersionTolerant
+
+LEASE = 30.0
+"""Seconds for one attempt, from the moment it is taken: twice the 15 that it may take on the wire."""
+
+
+class Outcome(StrEnum):
+    """What an attempt means for its delivery."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    GAVE_UP = "gave_up"
+    STOPPED = "stopped"
+
+
+class AttemptError(StrEnum):
+    """Why an attempt got no status. An interrupted one may have arrived: its worker stopped or died in the middle."""
+
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    UNSAFE_ADDRESS = "unsafe_address"
+    INTERRUPTED = "interrupted"
+    INTERNAL = "internal"
+
+
+class Report(Strict):
+    """What came of an attempt: a status or an error. `retry_in` and `next_step`: when to try again, if at all."""
+
+    status: int | None = None
+    error: AttemptError | None = None
+    seconds: float | None = None
+    outcome: Outcome
+    retry_in: float | None = None
+    next_step: int = 0
+
+
+class Attempt(VersionTolerant):
+    """An attempt as it is remembered. `at` is when it began; `retry_in` counts from its end."""
+
+    number: int
+    at: float
+    status: int | None = None
+    error: AttemptError | None = None
+    seconds: float | None = None
+    outcome: Outcome
+    retry_in: float | None = None
+
+
+class Due(Strict):
+    """A delivery that is handed to us. `lease` is what tells our hold from a later one."""
+
+    job_id: str
+    lease: str
+    callback_url: str
+
+
+class Begun(Strict):
+    """An attempt under way. `step` is its delivery's place in the schedule."""
+
+    job_id: str
+    lease: str
+    number: int
+    step: int
+
+
+class Delivery(Strict):
+    """All that is known of a job's delivery. `due_at` is when the next attempt is planned, if there is one.
+
+    While one runs that is when its lease ends.
+    """
+
+    has_callback: bool
+    attempts: tuple[Attempt, ...]
+    due_at: float | None
+
+
+class Deliveries:
+    """One per process, on the ledger's client. Every method raises LedgerUnavailable when Redis is in trouble."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._client, scripts = ledger.client, ledger.scripts
+        self._take, self._resend = scripts.load("take_deliveries"), scripts.load("resend")
+        self._begin, self._end = scripts.load("begin_attempt"), scripts.load("end_attempt")
+
+    # --- the worker's side ---
+
+    async def take(self, most: int) -> list[Due]:
+        """What is due, the oldest first, each handed to one caller for the time of a lease."""
+        with translated():
+            reply = await self._take(keys=[DELIVERIES], args=[most, LEASE, _job_key("")])
+        taken = [part.decode() for part in reply]
+        return [
+            Due(job_id=job_id, lease=lease, callback_url=url)
+            for job_id, lease, url in zip(taken[::3], taken[1::3], taken[2::3], strict=True)
+        ]
+
+    async def put_off(self, delays: dict[str, float]) -> None:
+        """Job id → seconds: let go of deliveries that were taken and not begun, for a while."""
+        with translated():
+            seconds, micros = await self._client.time()
+            now = seconds + micros / 1e6
+            await self._client.zadd(DELIVERIES, {job_id: now + delay for job_id, delay in delays.items()}, xx=True)
+
+    async def begin(self, due: Due) -> Begun | None:
+        """Say that it is sent now. None when the delivery is another's, or done, by now."""
+        lost = Report(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0)
+        with translated():
+            reply = await self._begin(
+                keys=[_job_key(due.job_id), _attempts_key(due.job_id), DELIVERIES, DELIVERY_COUNTS],
+                args=[due.job_id, due.lease, LEASE, lost.outcome, _noted(lost)],
+            )
+        if not reply:
+            return None
+        number, step, lease = reply
+        return Begun(job_id=due.job_id, lease=lease.decode(), number=number, step=step)
+
+    async def end(self, attempt: Begun, report: Report) -> bool:
+        """Note what came of it and plan the next, in one write. False when the lease was lost: then it is repeated."""
+        job, attempts = _job_key(attempt.job_id), _attempts_key(attempt.job_id)
+        retry_in = "" if report.retry_in is None else report.retry_in
+        with translated():
+            ended = await self._end(
+                keys=[job, attempts, DELIVERIES, DELIVERY_COUNTS, f"{job}:events"],
+                args=[attempt.job_id, attempt.lease, report.next_step, retry_in, report.outcome, _noted(report)],
+            )
+        return bool(ended)
+
+    # --- the api's side ---
+
+    async def of(self, job_id: str) -> Delivery:
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hexists(_job_key(job_id), "callback")
+                pipe.zscore(DELIVERIES, job_id)
+                pipe.lrange(_attempts_key(job_id), 0, -1)
+                has_callback, due_at, attempts = await pipe.execute()
+        return Delivery(
+            has_callback=has_callback,
+            due_at=due_at,
+            attempts=tuple(Attempt.model_validate_json(each) for each in attempts),
+        )
+
+    async def resend(self, job_id: str) -> bool:
+        """Make the delivery due now, with its schedule from the start. False for a job without a callback.
+
+        A job that has not ended is delivered when it has; an attempt that is under way is left to end.
+        """
+        keys = [_job_key(job_id), _attempts_key(job_id), DELIVERIES, f"{_job_key(job_id)}:events"]
+        with translated():
+            return bool(await self._resend(keys=keys, args=[job_id]))
+
+    async def counts(self) -> dict[Outcome, int]:
+        """Attempts since the ledger began."""
+        with translated():
+            found = await self._client.hgetall(DELIVERY_COUNTS)
+        return {outcome: int(found.get(outcome.encode(), 0)) for outcome in Outcome}
+
+    async def due(self) -> int:
+        """Deliveries whose time has come: those that wait for a free worker."""
+        with translated():
+            seconds, micros = await self._client.time()
+            return int(await self._client.zcount(DELIVERIES, "-inf", seconds + micros / 1e6))
+
+    async def open(self) -> int:
+        """Deliveries that have not ended: planned, due or under way."""
+        with translated():
+            return int(await self._client.zcard(DELIVERIES))
+
+
+def _noted(report: Report) -> bytes:
+    return orjson.dumps(report.model_dump(exclude={"next_step"}, exclude_none=True))
+
+
+def _job_key(job_id: str) -> str:
+    return f"bunri:job:{job_id}"
+
+
+def _attempts_key(job_id: str) -> str:
+    return f"bunri:job:{job_id}:deliveries"

@@ -1,0 +1,147 @@
+"""HTTP to servers that others chose: each address is checked where it is dialled. For image fetches and for webhooks.
+
+A URL's query may hold credentials: details hold host, path and the kind of failure, nothing else.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from kit.address import AddressGuard, CheckedUrl
+from pipeline.errors import PipelineError, SourceNotFound, SourceTimeout, SourceUnreachable, SourceUrlUnsafe
+
+RESOLVER_THREADS = 32
+"""Lookups at once. uvloop's own getaddrinfo has two slots, so two dead name servers would stop all requests."""
+
+Lookup = Callable[[str, int], list[str]]
+"""Host and port → IP addresses. Blocks; raises socket.gaierror."""
+
+AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+
+_dialling: ContextVar[CheckedUrl] = ContextVar("dialling")
+
+
+def system_lookup(host: str, port: int) -> list[str]:
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+class GuardedClient:
+    """One per process and purpose. Carries no cookies, no credentials and no proxy settings; follows no redirect."""
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        headers: Mapping[str, str],
+        keep_alive: bool = True,
+        lookup: Lookup = system_lookup,
+    ) -> None:
+        self._guard = guard
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_read=read_timeout)
+        self._headers = headers
+        self._keep_alive = keep_alive
+        self._lookup = lookup
+        self._session: aiohttp.ClientSession | None = None
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, method: str, target: CheckedUrl, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request, sent as it is written. The body of the response is read only as far as the block reads it.
+
+        Raises SourceUrlUnsafe, SourceNotFound (no such host), SourceTimeout and SourceUnreachable, also for trouble
+        that comes while the block reads.
+        """
+        url = URL(target.url, encoded=True)
+        if (url.raw_host, url.port) != (target.host, target.port):
+            raise SourceUrlUnsafe(f"{target.host}: two parsers disagree about the host")
+        _dialling.set(target)
+        try:
+            async with self._opened().request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                yield response
+        except TimeoutError as error:
+            raise SourceTimeout(target.place) from error
+        except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
+            raise SourceUnreachable(f"{target.place}: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """The session, opened on the loop of the first request."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=_GuardedResolver(self._guard, self._lookup),
+                socket_factory=self._dial,
+                limit=0,  # Whoever asks sets the bound; waiting here would look like a slow server.
+                force_close=not self._keep_alive,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    def _dial(self, info: AddrInfo) -> socket.socket:
+        """Make the socket for one attempt. Last look: literal addresses never meet the resolver."""
+        target = _dialling.get()
+        self._guard.check_ip(str(info[4][0]), host=target.host, port=target.port)
+        return socket.socket(info[0], info[1], info[2])
+
+
+class _GuardedResolver(AbstractResolver):
+    """Resolves once and checks every answer; what it returns is what is dialled, so a second answer can't differ."""
+
+    def __init__(self, guard: AddressGuard, lookup: Lookup) -> None:
+        self._guard = guard
+        self._lookup = lookup
+        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family  # Both families, always.
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._threads, self._lookup, host, port)
+        except socket.gaierror as error:
+            raise _lookup_failure(host, error) from error
+        except UnicodeError as error:
+            raise SourceNotFound(f"{host} is not a name") from error
+        for ip in found:
+            self._guard.check_ip(ip, host=host, port=port)
+        return [_resolved(host, port, ip) for ip in dict.fromkeys(found)]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _resolved(host: str, port: int, ip: str) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return ResolveResult(
+        hostname=host, host=ip, port=port, family=family, proto=socket.IPPROTO_TCP, flags=socket.AI_NUMERICHOST
+    )
+
+
+def _lookup_failure(host: str, error: socket.gaierror) -> PipelineError:
+    if error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
+        return SourceNotFound(f"there is no host {host}")
+    return SourceUnreachable(f"{host} cannot be resolved: {error.errno}")
