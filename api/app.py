@@ -136,6 +136,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
     )
     app.state.watch = watch
     problems.install(app)
+    # One flat list: FastAPI 0.165 matches an included router twice for each request.
     for each in (
         scans.router,
         job_routes(JobKind.SCAN),

@@ -1,8 +1,9 @@
 """The OpenAPI description: FastAPI's own, plus the problem details that our handlers answer with."""
 
+from enum import Enum
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.http.problems import MEDIA_TYPE
@@ -48,6 +49,11 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def ok(model: Any, description: str) -> dict[str, Any]:
     """An answer of our own making; `model` is a type, as FastAPI takes it."""
     return {"model": model, "description": description}
+
+
+def router(prefix: str = "", *tags: str | Enum) -> APIRouter:
+    """A router whose operation ids are the names of its routes."""
+    return APIRouter(prefix=prefix, tags=list(tags), generate_unique_id_function=lambda route: route.name)
 
 
 def install(app: FastAPI) -> None:

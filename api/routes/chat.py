@@ -6,7 +6,7 @@ import structlog
 from fastapi import Request, Response
 
 from api.deps import CancelAfter, IdempotencyKey, Prefer, Services, ServicesDep, deadline, in_time, is_async_preferred
-from api.http import direct_route
+from api.http import direct_route, openapi
 from api.http.openapi import ok, problems
 from api.http.problems import REFUSALS, as_problem, invalid
 from api.http.responses import json_response
@@ -28,10 +28,12 @@ MARGIN = 2.0
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/chat", "chat")
+router = openapi.router(f"{API}/chat", "chat")
 
 
-@router.post(
+@direct_route.add(
+    router,
+    "POST",
     "/messages",
     status_code=201,
     responses={

@@ -6,7 +6,7 @@ import structlog
 from fastapi import FastAPI, Header, Response
 
 from api.deps import ServicesDep
-from api.http import direct_route
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
@@ -17,7 +17,7 @@ from jobs.view import WebhookView
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/scan", "webhooks")
+router = openapi.router(f"{API}/scan", "webhooks")
 
 
 @router.get(

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Response
 from starlette.types import Receive, Scope, Send
 
 from api.deps import Services, ServicesDep
-from api.http import direct_route
+from api.http import direct_route, openapi
 from api.http.openapi import EVENTS, problems
 from api.jobs import find_job
 from api.routes.jobs import operation
@@ -52,10 +52,12 @@ log = structlog.get_logger()
 
 def event_routes(kind: JobKind) -> APIRouter:
     """The event stream of a job of this kind."""
-    router = direct_route.router(f"{API}/{kind}", kind.value)
+    router = openapi.router(f"{API}/{kind}", kind.value)
     has_tokens = kind is JobKind.CHAT
 
-    @router.get(
+    @direct_route.add(
+        router,
+        "GET",
         "/{job_id}/events",
         name=operation("events", kind),
         responses={

@@ -8,7 +8,7 @@ from fastapi import Header, Query, Request, Response
 from starlette.responses import FileResponse
 
 from api.deps import Services, ServicesDep, origin_of
-from api.http import direct_route
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
@@ -26,7 +26,7 @@ Signature = Annotated[str, Query(max_length=128, description="Part of the link."
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/images", "images")
+router = openapi.router(f"{API}/images", "images")
 
 
 @router.post("/{channel}", responses={200: ok(UploadView, "Where to PUT the photo"), **problems(415, 422)})

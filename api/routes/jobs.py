@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from api.deps import Services, ServicesDep, Wait
-from api.http import direct_route
+from api.http import direct_route, openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
@@ -23,9 +23,11 @@ def operation(name: str, kind: JobKind) -> str:
 
 def job_routes(kind: JobKind) -> APIRouter:
     """To look at a job of this kind and to cancel it."""
-    router = direct_route.router(f"{API}/{kind}", kind.value)
+    router = openapi.router(f"{API}/{kind}", kind.value)
 
-    @router.get(
+    @direct_route.add(
+        router,
+        "GET",
         "/{job_id}",
         name=operation("show", kind),
         responses={200: ok(JobView, "The job"), **problems(404, 410, 422, 503)},
@@ -35,7 +37,9 @@ def job_routes(kind: JobKind) -> APIRouter:
         job = await services.backlog_reader.with_wait(await find_job(job_id, kind, services, wait))
         return json_response(JobView.of(job, services.knowledge.texts))
 
-    @router.get(
+    @direct_route.add(
+        router,
+        "GET",
         "/{job_id}/result",
         name=operation("result", kind),
         responses={

@@ -8,7 +8,7 @@ from fastapi import Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.deps import Services, ServicesDep
-from api.http import direct_route
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES
 from api.http.responses import json_response
@@ -37,7 +37,7 @@ DETAIL_LENGTH = 300
 
 UNKNOWN = "unknown: the ledger cannot be reached"
 
-router = direct_route.router("", "meta")
+router = openapi.router("", "meta")
 
 
 @router.head("/healthz", include_in_schema=False)

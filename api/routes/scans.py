@@ -18,7 +18,7 @@ from api.deps import (
     is_fresh_asked,
     preferred_wait,
 )
-from api.http import direct_route
+from api.http import direct_route, openapi
 from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES, REFUSALS, as_problem, invalid, locale_of
 from api.http.responses import json_response
@@ -43,10 +43,12 @@ from pipeline.types import JobInput, Locale
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/scan", "scan")
+router = openapi.router(f"{API}/scan", "scan")
 
 
-@router.post(
+@direct_route.add(
+    router,
+    "POST",
     "",
     status_code=202,
     responses={
