@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.deps import Services
 from api.http.problems import Problem, invalid, unavailable
-from api.schemas import SubmittedView
+from api.schemas.jobs import SubmittedView
 from jobs.backlog import Line
 from jobs.broker.queue import job_born_at
 from jobs.model import Created, Job, JobKind, JobStatus, NewJob

@@ -7,7 +7,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.http.problems import MEDIA_TYPE
-from api.schemas import EventView, ProblemView
+from api.schemas.errors import ProblemView
+from api.schemas.jobs import EventView
 from jobs.model import JobKind
 from jobs.view import TokenView
 from pipeline.types import Stage

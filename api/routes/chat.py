@@ -11,7 +11,9 @@ from api.http.openapi import ok, problems
 from api.http.problems import REFUSALS, as_problem, invalid
 from api.http.responses import json_response
 from api.jobs import end_of, fingerprint_of, photo_of, require_model, submitted, take
-from api.schemas import API, ChatRequest, ChatView, SubmittedView, job_path
+from api.paths import API, job_path
+from api.schemas.jobs import ChatView, SubmittedView
+from api.schemas.requests import ChatRequest
 from jobs.broker.queue import new_job_id
 from jobs.model import JobKind, NewJob
 from jobs.redis.connection import LedgerUnavailable

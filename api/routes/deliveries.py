@@ -11,7 +11,8 @@ from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
 from api.jobs import find_job
-from api.schemas import API, DeliveryView
+from api.paths import API
+from api.schemas.deliveries import DeliveryView
 from jobs.model import JobKind
 from jobs.view import WebhookView
 

@@ -16,8 +16,8 @@ from api.deps import Services, ServicesDep
 from api.http import direct_route, openapi
 from api.http.openapi import EVENTS, problems
 from api.jobs import find_job
+from api.paths import API
 from api.routes.jobs import operation
-from api.schemas import API
 from jobs.drafts import TextDelta
 from jobs.feed import Followed
 from jobs.model import JobEvent, JobKind

@@ -12,7 +12,8 @@ from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
-from api.schemas import API, UploadDone, UploadDoneView, UploadRequest, UploadView
+from api.paths import API
+from api.schemas.uploads import UploadDone, UploadDoneView, UploadRequest, UploadView
 from pipeline.errors import SourceTooLarge, SourceUnsupportedMedia
 from pipeline.storage import EXTENSIONS, Channel, LocalStore, media_type_of, new_key
 

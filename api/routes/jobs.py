@@ -8,7 +8,8 @@ from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
 from api.jobs import find_job, missing
-from api.schemas import API, ProcessingView, ResultView
+from api.paths import API
+from api.schemas.jobs import ProcessingView, ResultView
 from jobs.model import Job, JobKind, JobStatus
 from jobs.view import JobView
 

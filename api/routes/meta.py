@@ -12,16 +12,10 @@ from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES
 from api.http.responses import json_response
-from api.schemas import (
-    API,
-    CatalogueEntryView,
-    CheckView,
-    HealthView,
-    PipelineView,
-    ReadinessView,
-    UsageView,
-    WorkerView,
-)
+from api.paths import API
+from api.schemas.errors import CatalogueEntryView
+from api.schemas.service import CheckView, HealthView, PipelineView, ReadinessView, WorkerView
+from api.schemas.usage import UsageView
 from jobs.model import WorkerBeat
 from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
 from jobs.usage import DAYS_KEPT, UsageReader

@@ -23,17 +23,11 @@ from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES, REFUSALS, as_problem, invalid, locale_of
 from api.http.responses import json_response
 from api.jobs import end_of, find_job, fingerprint_of, photo_of, require_model, submitted, take
+from api.paths import API, job_path
 from api.routes.jobs import result_response
-from api.schemas import (
-    API,
-    CategoryView,
-    ClassifyRequest,
-    ProcessingView,
-    ResultView,
-    ScanRequest,
-    SubmittedView,
-    job_path,
-)
+from api.schemas.jobs import ProcessingView, ResultView, SubmittedView
+from api.schemas.requests import ClassifyRequest, ScanRequest
+from api.schemas.service import CategoryView
 from jobs.broker.queue import new_job_id
 from jobs.model import JobError, JobKind, NewJob
 from jobs.redis.connection import LedgerUnavailable

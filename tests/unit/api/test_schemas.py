@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from api.schemas import ScanRequest, SubmittedView
+from api.schemas.jobs import SubmittedView
+from api.schemas.requests import ScanRequest
 from jobs.model import JobKind, JobStatus
 from pipeline.types import Locale
 
