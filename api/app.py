@@ -1,4 +1,4 @@
-"""`create_app()`: joins settings, routes and the door to the workers. Nothing happens on import."""
+"""`create_app()`: joins settings, services, routes and middleware. Nothing happens on import."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ def create_app() -> FastAPI:
 
 
 def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSettings) -> FastAPI:
-    """The application; it connects when it starts, and starts whether or not Redis answers."""
+    """The application. It connects at startup, and starts whether or not Redis answers."""
     knowledge = Knowledge.load(pipeline.resources)
     watch = Watch(pipeline.resources, knowledge, knowledge, lambda new: new)
     guard = AddressGuard(pipeline.fetch_allow, pipeline.fetch_ports)

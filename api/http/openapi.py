@@ -1,4 +1,4 @@
-"""The OpenAPI description: FastAPI's own, plus the problem details that our handlers answer with."""
+"""The OpenAPI description: FastAPI's own, plus the problem details that our exception handlers send."""
 
 from enum import Enum
 from typing import Any
@@ -39,16 +39,16 @@ EVENTS: dict[JobKind, dict[str, Any]] = {
     JobKind.SCAN: {"schema": STEP},
     JobKind.CHAT: {"schema": {"anyOf": [STEP, TOKEN]}},
 }
-"""One event of the stream; OpenAPI 3.1 has no way to say that there are several."""
+"""The schema of one event; OpenAPI 3.1 cannot describe a stream of several."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with."""
+    """Entries of `responses` for the statuses of problems."""
     return {status: {"description": "Problem", "content": {MEDIA_TYPE: PROBLEM}} for status in statuses}
 
 
 def ok(model: Any, description: str) -> dict[str, Any]:
-    """An answer of our own making; `model` is a type, as FastAPI takes it."""
+    """An entry of `responses` for an answer that is a `Response` of ours; `model` is a type, as FastAPI takes it."""
     return {"model": model, "description": description}
 
 
@@ -85,7 +85,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             _describe_refusals(operation["responses"])
     for operations in description["webhooks"].values():
         for operation in operations.values():
-            operation["responses"].pop("422", None)  # FastAPI's own; here it is the receiver who answers.
+            operation["responses"].pop("422", None)  # FastAPI's own; a webhook is answered by its receiver.
     return description
 
 

@@ -1,4 +1,4 @@
-"""Webhooks as clients see them: what became of a job's delivery, and to have it delivered again."""
+"""Webhooks as clients see them: a job's delivery attempts, and a request to deliver again."""
 
 from typing import Annotated
 
@@ -49,7 +49,7 @@ async def resend(job_id: str, services: ServicesDep) -> Response:
 
 
 def describe(app: FastAPI) -> None:
-    """Add to the description what a `callback_url` receives."""
+    """Add the webhook that a `callback_url` receives to the OpenAPI description."""
 
     @app.webhooks.post(
         "job-ended",

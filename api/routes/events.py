@@ -17,7 +17,7 @@ from api.http import direct_route, openapi
 from api.http.openapi import EVENTS, problems
 from api.jobs import find_job
 from api.paths import API
-from api.routes.jobs import operation
+from api.routes.jobs import operation_name
 from jobs.drafts import TextDelta
 from jobs.feed import Followed
 from jobs.model import JobEvent, JobKind
@@ -26,6 +26,7 @@ from jobs.view import TokenView, error_of, result_of
 from pipeline.types import Stage
 
 RECONNECT_MS = 2000
+"""The `retry` of a stream; at shutdown each client gets a random part of it."""
 
 SEND_SECONDS = 30.0
 """Limit for one write. A client that takes nothing for longer is dropped; the kernel ends its connection
@@ -59,7 +60,7 @@ def event_routes(kind: JobKind) -> APIRouter:
         router,
         "GET",
         "/{job_id}/events",
-        name=operation("events", kind),
+        name=operation_name("events", kind),
         responses={
             200: {
                 "description": STREAM + (" `token` while the answer is written; it has no id." if has_tokens else ""),
