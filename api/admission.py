@@ -38,7 +38,7 @@ class Admission:
             self._rate = RateLimit(ledger, per_minute=settings.rate_limit, burst=settings.rate_burst)
 
     async def count(self, request: Request) -> dict[str, str]:
-        """Count a submit of this caller, a repeat like any other. Returns the `RateLimit-*` headers, if there is a limit.
+        """Count a submit of this caller, also a repeat. Returns the `RateLimit-*` headers; none without a limit.
 
         Raises Problem `request.rate_limited`.
         """
