@@ -85,6 +85,9 @@ def event_routes(kind: JobKind) -> APIRouter:
 class EventStream(Response):
     """Streams the chunks of `chunks(disconnected)`, one write each, until they end or the client disconnects."""
 
+    # Not Starlette's StreamingResponse: its task group makes an idle client 29.3 kB instead of 24.6, and connecting one
+    # 0.73 ms of CPU instead of 0.62 (`benchmarks/sse.py` with 2000 clients, 1 December 2026).
+
     def __init__(self, chunks: Callable[[Disconnected], AsyncGenerator[bytes]]) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
