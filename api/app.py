@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from api.admission import Admission
 from api.deps import Services
@@ -31,7 +32,7 @@ from kit.logs import configure_logs
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.knowledge.watch import Watch
 from pipeline.settings import PipelineSettings
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 
 REQUEST_HEADERS = (
     "content-type",
@@ -117,27 +118,39 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         redirect_slashes=False,
         # Its spans would hold the queries of links, and looking for a provider costs each request 20 µs.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.origins,
-                allow_credentials=True,
-                allow_methods=("GET", "POST", "PUT"),
-                allow_headers=REQUEST_HEADERS,
-                expose_headers=EXPOSED_HEADERS,
-            ),
-            Middleware(
-                Edge,
-                max_body_bytes=settings.max_body_bytes,
-                upload_origin=store.upload_origin or settings.public_url,
-                metrics=metrics,
-            ),
-        ],
+        middleware=_middleware(settings, store, metrics),
     )
     app.state.watch = watch
     problems.install(app)
-    # One flat list: FastAPI 0.165 matches an included router twice for each request.
-    for each in (
+    app.router.routes += _api_routes()
+    pages.install(app)
+    deliveries.describe(app)
+    openapi.install(app)
+    return app
+
+
+def _middleware(settings: ApiSettings, store: Store, metrics: Metrics) -> list[Middleware]:
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_credentials=True,
+            allow_methods=("GET", "POST", "PUT"),
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+        ),
+        Middleware(
+            Edge,
+            max_body_bytes=settings.max_body_bytes,
+            upload_origin=store.upload_origin or settings.public_url,
+            metrics=metrics,
+        ),
+    ]
+
+
+def _api_routes() -> list[BaseRoute]:
+    """One flat list: FastAPI 0.165 matches an included router twice for each request."""
+    routers = (
         scans.router,
         job_routes(JobKind.SCAN),
         events.event_routes(JobKind.SCAN),
@@ -147,9 +160,5 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
         deliveries.router,
         images.router,
         meta.router,
-    ):
-        app.router.routes += each.routes
-    pages.install(app)
-    deliveries.describe(app)
-    openapi.install(app)
-    return app
+    )
+    return [route for router in routers for route in router.routes]

@@ -84,5 +84,5 @@ class Expectation:
 
 
 def expectations_in(folder: Path) -> list[Expectation]:
-    """Those of the folder's `expected.json`."""
+    """Reads the folder's `expected.json`."""
     return [Expectation(**entry) for entry in orjson.loads((folder / "expected.json").read_bytes())]
