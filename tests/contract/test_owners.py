@@ -48,6 +48,9 @@ OWNERS = {
     "rich": {
         "cli/main.py",
         "cli/terminal.py",
+        "cli/delivery_report.py",
+        "cli/pipeline_report.py",
+        "cli/stack/foreground.py",
         "cli/scan/runs.py",
         "cli/scan/tables.py",
         "cli/evaluation/command.py",

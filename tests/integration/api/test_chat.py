@@ -20,7 +20,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 @pytest.fixture(autouse=True)
 def _short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "MARGIN", 0.1)
+    monkeypatch.setattr(chat, "END_MARGIN_SECONDS", 0.1)
 
 
 def away() -> JobsSettings:
