@@ -15,7 +15,8 @@ from api.schemas import SubmittedView
 from jobs.backlog import Line
 from jobs.broker.queue import job_born_at
 from jobs.model import Created, Job, JobKind, JobStatus, NewJob
-from pipeline.errors import JobDeadlineExceeded
+from kit.errors import UnsafeUrl
+from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 
 ANONYMOUS = "anonymous"
 """Scope of idempotency keys: every caller, until callers have names. An address is none: a phone that moves to another
@@ -33,7 +34,7 @@ async def take(
     When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it. Raises REFUSALS.
     """
     if job.input.image_url:
-        services.guard.check_url(job.input.image_url)
+        _check_photo_url(job.input.image_url, services)
     scoped = f"{ANONYMOUS}:{key}" if key else None
     line = await services.admission.join(job, scoped)
     created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
@@ -41,6 +42,14 @@ async def take(
         await services.queue.enqueue(created.job_id, job.priority)
     log.info("job.submitted", job_id=created.job_id, kind=job.kind, is_new=created.is_new)
     return created, line
+
+
+def _check_photo_url(url: str, services: Services) -> None:
+    """Refuse at submit what the fetcher would refuse later. Raises SourceUrlUnsafe."""
+    try:
+        services.guard.check_url(url)
+    except UnsafeUrl as error:
+        raise SourceUrlUnsafe(str(error)) from error
 
 
 async def submitted(created: Created, new: NewJob, line: Line, services: Services) -> SubmittedView:

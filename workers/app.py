@@ -41,7 +41,7 @@ from workers.maintenance.periodic import run_periodically
 from workers.maintenance.sweep import EVERY, Rescuer, expire_overdue, resend_due
 from workers.runtime import channel
 from workers.settings import WorkerSettings
-from workers.webhooks.dispatcher import Deliverer
+from workers.webhooks.dispatcher import Dispatcher
 from workers.webhooks.sender import WebhookSender
 
 EXPIRE_UPLOADS_EVERY = 300.0
@@ -113,10 +113,10 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
                 ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
             )
         ]
-        deliverer = self._deliverer(ledger, watch)
+        dispatcher = self._dispatcher(ledger, watch)
         if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
             background.append(
-                asyncio.create_task(run_periodically("deliveries", 0, deliverer.round), name="deliveries")
+                asyncio.create_task(run_periodically("deliveries", 0, dispatcher.dispatch_due), name="deliveries")
             )
         gc_tuning.freeze_after_start()
         log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
@@ -124,17 +124,17 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await deliverer.close()
+        await dispatcher.close()
         with suppress(LedgerUnavailable):
             await asyncio.gather(heart.depart(), leadership.resign())
         await queue.close()
         await pipeline.close()
         await ledger.close()
 
-    def _deliverer(self, ledger: Ledger, watch: Watch[Pipeline]) -> Deliverer:
-        sender = WebhookSender.of(self._pipeline_settings, self._settings.webhook_keys)
+    def _dispatcher(self, ledger: Ledger, watch: Watch[Pipeline]) -> Dispatcher:
+        sender = WebhookSender.from_settings(self._pipeline_settings, self._settings.webhook_keys)
         schedule = self._settings.webhook_schedule
-        return Deliverer(ledger, Deliveries(ledger), sender, lambda: watch.knowledge.texts, schedule)
+        return Dispatcher(ledger, Deliveries(ledger), sender, lambda: watch.knowledge.texts, schedule)
 
 
 def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:

@@ -41,7 +41,7 @@ def hook() -> Iterator[Receiver]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt may take half a second on the wire, instead of fifteen."""
-    monkeypatch.setattr(sender, "TIMEOUT", 0.5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 0.5)
 
 
 async def test_a_finished_job_arrives_byte_for_byte_as_a_poll_shows_it(
@@ -215,9 +215,9 @@ async def test_an_address_that_turns_out_to_be_private_is_never_dialled(ledger: 
 async def test_receivers_that_hang_hold_up_no_other(
     ledger: Ledger, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE", 12)
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 5)
-    monkeypatch.setattr(sender, "TIMEOUT", 300)  # However slow this machine is, none of them ends.
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT", 12)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 300)  # However slow this machine is, none of them ends.
     monkeypatch.setattr(store, "LEASE", 600)
     with ExitStack() as stack:
         hanging = [stack.enter_context(image_server(lambda _request: silence())) for _ in range(2)]
@@ -234,7 +234,7 @@ async def test_receivers_that_hang_hold_up_no_other(
 async def test_many_jobs_for_one_receiver_come_a_few_at_a_time_and_all_of_them(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 3)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 3)
     arrived = Counter[str]()
 
     def take(request: Request) -> Answer:
