@@ -28,7 +28,7 @@ MEDIA_TYPES = {extension: media_type for media_type, extension in EXTENSIONS.ite
 
 
 class Channel(StrEnum):
-    """Purpose of an upload; the first part of its key."""
+    """What an upload is for; the first part of its key."""
 
     CHAT = "chat"
     SCAN = "scan"
