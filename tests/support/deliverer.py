@@ -1,4 +1,4 @@
-"""A deliverer that runs in the test's own loop, against a real Redis and real receivers."""
+"""A webhook dispatcher that runs in the test's own loop, against a real Redis and real receivers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -141,7 +141,7 @@ def test_an_exemption_reaches_no_further_than_it_says(allow: str, url: str) -> N
 
 
 @pytest.mark.parametrize("allow", ["10.0.0.0/33", "host:port", "a b", "user@host", "http://host/", "1.2.3", "[::1"])
-def test_a_mistake_in_the_allow_list_is_told_at_once(allow: str) -> None:
+def test_a_mistake_in_the_allow_list_is_an_error_at_once(allow: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         AddressGuard(allow, PORTS)
 
@@ -151,7 +151,7 @@ def test_an_allowed_address_may_be_dialled_under_any_name() -> None:
 
 
 @pytest.mark.parametrize("ip", ["fe80::1%eth0", "::ffff:10.0.0.1", "10.0.0.1", "not an address"])
-def test_what_is_dialled_is_judged_whatever_the_name(ip: str) -> None:
+def test_the_dialled_address_is_checked_whatever_the_name(ip: str) -> None:
     with pytest.raises(UnsafeUrl):
         GUARD.check_ip(ip, host="photos.example.com", port=443)
 
