@@ -65,9 +65,7 @@ class ImageDecoder:
             except (OSError, EOFError) as error:
                 code = await self._end(process)
                 raise (Internal("the decoder was closed") if self._is_closed else _exit_error(code)) from error
-            except (
-                BaseException
-            ):  # Cancelled, or a malformed reply: the next bytes on the socket may belong to this photo.
+            except BaseException:  # Cancelled, or a malformed reply: the socket may still bring this photo's bytes.
                 self._end(process)
                 raise
             self._idle.append(process)
