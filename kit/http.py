@@ -26,6 +26,8 @@ requests.
 Lookup = Callable[[str, int], list[str]]
 """DNS lookup: host and port → IP addresses. Blocks; raises socket.gaierror."""
 
+Response = aiohttp.ClientResponse
+
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 _dialling: ContextVar[CheckedUrl] = ContextVar("dialling")
@@ -63,7 +65,7 @@ class GuardedClient:
     @contextlib.asynccontextmanager
     async def request(
         self, method: str, target: CheckedUrl, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """Send one request, the URL to the letter. The response's body is read only as far as the block reads it.
 
         Raises the leaves of `kit.errors`, also for failures while the block reads.
@@ -113,6 +115,16 @@ class GuardedClient:
         target = _dialling.get()
         self._guard.check_ip(str(info[4][0]), host=target.host, port=target.port)
         return socket.socket(info[0], info[1], info[2])
+
+
+async def read_start(response: Response, max_bytes: int, seconds: float) -> bytes:
+    """The body's first `max_bytes`. Best effort: after an error or `seconds`, return what has arrived."""
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            while len(body) < max_bytes and (chunk := await response.content.read(max_bytes)):
+                body += chunk
+    return bytes(body[:max_bytes])
 
 
 class _GuardedResolver(AbstractResolver):

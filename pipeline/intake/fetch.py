@@ -5,18 +5,15 @@ credentials: details hold host, path and upstream status.
 """
 
 import asyncio
-import contextlib
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urljoin
 
-import aiohttp
-
 from kit.address import AddressGuard, CheckedUrl
 from kit.dates import retry_after
 from kit.errors import ConnectTimeout, HostNotFound, HttpError, ReadTimeout, Unreachable, UnsafeUrl
-from kit.http import GuardedClient, Lookup, system_lookup
+from kit.http import GuardedClient, Lookup, Response, read_start, system_lookup
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -97,29 +94,21 @@ class Fetcher:
             raise SourceUrlExpired(f"{target.log_url}: its own expiry has passed")
         return target
 
-    async def _read(self, target: CheckedUrl, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, target: CheckedUrl, response: Response) -> bytes:
         if 200 <= response.status < 300:  # noqa: PLR2004 - the successes
             return await self._read_image(target, response)
-        body = await self._read_error(response)
+        # Best effort: the body may say "expired"; without it the status decides.
+        body = await read_start(response, MAX_ERROR_BYTES, self._settings.fetch_read_timeout)
         if is_expired_answer(target.url, response.status, body, datetime.now(UTC)):
             raise SourceUrlExpired(f"{target.log_url}: upstream {response.status}")
         raise _status_error(target, response)
 
-    async def _read_image(self, target: CheckedUrl, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_image(self, target: CheckedUrl, response: Response) -> bytes:
         limit = self._settings.fetch_max_bytes
         if (response.content_length or 0) > limit:
             raise SourceTooLarge(f"{target.log_url}: {response.content_length} bytes announced")
         body = _limited(target, limit, _decompressed(target, limit, response))
         return b"".join([chunk async for chunk in body])
-
-    async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
-        """Start of an error body. Best effort: on an error or a slow body return what we have; the status decides."""
-        body = bytearray()
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with asyncio.timeout(self._settings.fetch_read_timeout):
-                while len(body) < MAX_ERROR_BYTES and (chunk := await response.content.read(MAX_ERROR_BYTES)):
-                    body += chunk
-        return bytes(body[:MAX_ERROR_BYTES])
 
 
 def _redirect_url(target: CheckedUrl, location: str) -> str:
@@ -138,7 +127,7 @@ async def _limited(target: CheckedUrl, limit: int, chunks: AsyncIterator[bytes])
         yield chunk
 
 
-async def _decompressed(target: CheckedUrl, limit: int, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _decompressed(target: CheckedUrl, limit: int, response: Response) -> AsyncIterator[bytes]:
     """The body's chunks without their Content-Encoding. Decompressed ones have at most MAX_CHUNK_BYTES."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     chunks: AsyncIterator[bytes] = response.content.iter_any()
@@ -167,7 +156,7 @@ async def _inflate(target: CheckedUrl, chunks: AsyncIterator[bytes]) -> AsyncIte
         raise SourceUnreachable(f"{target.log_url}: its compressed body breaks off")
 
 
-def _status_error(target: CheckedUrl, response: aiohttp.ClientResponse) -> PipelineError:
+def _status_error(target: CheckedUrl, response: Response) -> PipelineError:
     """The error for a status other than 2xx. A 4xx that is not listed means that we may not have the photo."""
     status = response.status
     detail = f"{target.log_url}: upstream {status}"
