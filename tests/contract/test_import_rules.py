@@ -1,4 +1,4 @@
-"""Each import rule of pyproject.toml can fail: a wrong import, planted in a copy of the tree, is refused by its rule."""
+"""Each import rule of pyproject.toml can fail: a wrong import, planted in a copy of the tree, is refused."""
 
 import os
 import re
