@@ -19,21 +19,21 @@ from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
 from pipeline.models.openai.client import OpenAIClient
 from pipeline.models.openai.responses import RequestTemplate
-from pipeline.question import QuestionReader
-from pipeline.questions.reader import Matcher
+from pipeline.question import QuestionStage
+from pipeline.questions.reader import LexiconReader
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.types import (
     Answer,
     AnswerForm,
     JobInput,
+    KnownThings,
     Locale,
     NamedThing,
     Observation,
-    Reading,
+    ParsedQuestion,
     RuleMatch,
     Subject,
-    ThingsNamed,
     UnknownThing,
     Usage,
 )
@@ -44,8 +44,8 @@ HOSTED = "gpt-test"
 rulebook = Rulebook.load(RESOURCES)
 texts = Texts.load(RESOURCES)
 rules = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts))
-matcher = Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
-reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
+lexicon_reader = LexiconReader(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
+reader = QuestionStage({LOCAL: LocalText(lexicon_reader)}, LOCAL, rulebook)
 
 
 class TextDelta:
@@ -86,7 +86,7 @@ class Replying:
         return reply.model_validate(self._reply), Usage()
 
 
-async def read_by_a_model(*categories: str) -> Reading:
+async def read_by_a_model(*categories: str) -> ParsedQuestion:
     client = cast("OpenAIClient", Replying(*categories))
     reading, _ = await HostedText(client, HOSTED, texts, rulebook).read("?", Locale.KO)
     return reading
@@ -199,11 +199,11 @@ async def test_of_known_things_alone_no_answer_says_that_one_is_unknown() -> Non
 
 async def test_a_model_reads_known_things_and_says_that_there_is_another() -> None:
     reading = await read_by_a_model("유리병", UNCLASSIFIED, "종이")
-    assert isinstance(reading, ThingsNamed)
+    assert isinstance(reading, KnownThings)
     assert [each.classification.middle_category for each in reading.things] == ["유리병", "종이"]
     assert reading.has_unknown
     known = await read_by_a_model("유리병", "종이")
-    assert isinstance(known, ThingsNamed)
+    assert isinstance(known, KnownThings)
     assert not known.has_unknown
 
 

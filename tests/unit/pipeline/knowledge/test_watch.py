@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.knowledge.knowledge import Knowledge, Unsettled
+from pipeline.knowledge.knowledge import ChangedDuringLoad, Knowledge
 from pipeline.knowledge.watch import Watch
 from pipeline.types import Locale
 from tests.support.resources import copied_resources, edit, mounted
@@ -25,7 +25,7 @@ def watching(resources: Path, make: Callable[[Knowledge], str] = lambda knowledg
 
 
 async def looks(watch: Watch[str], times: int) -> list[bool]:
-    return [await watch.look() for _ in range(times)]
+    return [await watch.reload_if_changed() for _ in range(times)]
 
 
 def say(resources: Path, word: str) -> None:
@@ -60,7 +60,7 @@ async def test_an_edit_is_taken_when_two_looks_have_seen_the_same(resources: Pat
     say(resources, "Listen")
     assert await looks(watch, 3) == [False, True, False]
     assert watch.knowledge.texts.prompt("answer").startswith("Listen")
-    assert watch.made == watch.knowledge.version != before.version
+    assert watch.current == watch.knowledge.version != before.version
     assert not before.texts.prompt("answer").startswith("Listen")
 
 
@@ -68,16 +68,16 @@ async def test_an_edit_made_before_the_first_look_is_not_missed(resources: Path)
     watch = watching(resources)
     say(resources, "Listen")
     await looks(watch, 2)
-    assert watch.knowledge.version == await watch.on_disk()
+    assert watch.knowledge.version == await watch.version_on_disk()
 
 
 async def test_a_file_still_being_written_is_waited_for(resources: Path) -> None:
     watch = watching(resources)
     for word in ("L", "Li", "Lis"):
         say(resources, word)
-        assert await watch.look() is False
+        assert await watch.reload_if_changed() is False
     assert watch.is_stale
-    assert await watch.look() is True
+    assert await watch.reload_if_changed() is True
 
 
 async def test_half_a_file_that_becomes_whole_in_time_is_never_judged(resources: Path) -> None:
@@ -85,7 +85,7 @@ async def test_half_a_file_that_becomes_whole_in_time_is_never_judged(resources:
     whole = path.read_text("utf-8")
     watch = watching(resources)
     path.write_text(whole[: len(whole) // 2], "utf-8")
-    assert await watch.look() is False
+    assert await watch.reload_if_changed() is False
     path.write_text(whole.replace("Getting the photo.", "Fetching."), "utf-8")
     assert await looks(watch, 2) == [False, True]
     assert watch.refusal is None
@@ -104,7 +104,7 @@ async def test_an_edit_with_a_mistake_is_refused_once_and_the_old_version_goes_o
     assert watch.is_stale
     assert watch.refusal
     assert watch.refusal.detail.startswith("en.toml: ")
-    assert watch.refusal.version == await watch.on_disk()
+    assert watch.refusal.version == await watch.version_on_disk()
 
 
 async def test_the_same_mistake_written_again_is_not_looked_at_again(resources: Path, loads: list[Path]) -> None:
@@ -166,13 +166,13 @@ async def test_files_that_change_while_they_are_read_are_looked_at_again(
     say(resources, "Listen")
 
     def change(*_: Path, **__: Knowledge | None) -> Knowledge:
-        raise Unsettled
+        raise ChangedDuringLoad
 
     with monkeypatch.context() as patched:
         patched.setattr(Knowledge, "load", change)
         assert await looks(watch, 3) == [False] * 3
     assert watch.refusal is None
-    assert await watch.look() is True
+    assert await watch.reload_if_changed() is True
 
 
 async def test_what_cannot_be_made_of_an_edit_refuses_it(resources: Path) -> None:
@@ -182,10 +182,10 @@ async def test_what_cannot_be_made_of_an_edit_refuses_it(resources: Path) -> Non
         return knowledge.version
 
     watch = watching(resources, make)
-    before = watch.made
+    before = watch.current
     say(resources, "Listen")
     await looks(watch, 2)
-    assert watch.made == watch.knowledge.version == before
+    assert watch.current == watch.knowledge.version == before
     assert watch.refusal
     assert "RecursionError" in watch.refusal.detail
 
