@@ -61,7 +61,7 @@ class CodedPatterns(PatternsByLocale):
     id: str
 
 
-class Bin(CodedPatterns):
+class WasteBin(CodedPatterns):
     """A bin, and the categories that it takes."""
 
     takes: tuple[str, ...]
@@ -88,7 +88,7 @@ class ContradictionFile(Strict):
     forbidden: PatternsByLocale
     parts: tuple[ItemPart, ...]
     exceptions: PatternsByLocale
-    bins: tuple[Bin, ...]
+    bins: tuple[WasteBin, ...]
     allowed: tuple[AllowedBin, ...]
     claims: tuple[FalseClaim, ...]
 
@@ -160,7 +160,7 @@ class Contradictions:
                 continue
             yield each.id
 
-    def _allows(self, wrong_bin: Bin, clause: str, category: str, locale: Locale) -> bool:
+    def _allows(self, wrong_bin: WasteBin, clause: str, category: str, locale: Locale) -> bool:
         return any(
             each.bin == wrong_bin.id and category in each.categories and each.find(clause, locale)
             for each in self._file.allowed

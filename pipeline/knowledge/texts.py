@@ -24,7 +24,7 @@ class ErrorText(Strict):
     advice: str
 
 
-class Messages(Strict):
+class MessageFile(Strict):
     """One messages/{locale}.toml."""
 
     messages: dict[str, str]
@@ -36,7 +36,7 @@ class Texts:
     """Immutable and shared. Lookups of an unknown name raise KeyError."""
 
     prompts: Mapping[str, str]
-    messages: Mapping[Locale, Messages]
+    messages: Mapping[Locale, MessageFile]
 
     @classmethod
     def load(cls, resources: Path) -> "Texts":
@@ -115,9 +115,9 @@ def _read_prompts(folder: Path, mistakes: list[str]) -> dict[str, str]:
     return prompts
 
 
-def _read_messages(path: Path, mistakes: list[str]) -> Messages | None:
+def _read_messages(path: Path, mistakes: list[str]) -> MessageFile | None:
     try:
-        return Messages.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return MessageFile.model_validate(tomllib.loads(path.read_text("utf-8")))
     except ValidationError as error:
         mistakes += [f"{path.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
     except (OSError, ValueError) as error:
@@ -125,7 +125,7 @@ def _read_messages(path: Path, mistakes: list[str]) -> Messages | None:
     return None
 
 
-def _message_mistakes(messages: Mapping[Locale, Messages]) -> Iterator[str]:
+def _message_mistakes(messages: Mapping[Locale, MessageFile]) -> Iterator[str]:
     """Every locale needs every message, with the same parameters, and a text for every error code."""
     keys = {key for each in messages.values() for key in each.messages}
     codes = {code for each in messages.values() for code in each.errors} | set(CATALOGUE)

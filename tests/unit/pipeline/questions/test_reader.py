@@ -51,7 +51,7 @@ def test_a_thing_is_found_with_its_state(question: str, category: str, tags: lis
 
 
 @pytest.mark.parametrize("ending", ["", "은", "이랑요", "에서요?", "인데요", "버리는법", "들은 어떻게 해요"])
-def test_what_korean_puts_behind_a_name_does_not_matter(ending: str) -> None:
+def test_a_korean_ending_after_a_name_does_not_matter(ending: str) -> None:
     assert categories(f"건전지{ending}") == ["전지"]
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_name_is_not_taken_for_a_known_one(question: str) -> None:
 
 
 @pytest.mark.parametrize("question", ["안녕하세요", "피자 맛집 추천해줘", "what's the weather?", "write me a poem"])
-def test_what_is_not_about_waste_is_told_apart(question: str) -> None:
+def test_a_question_that_is_not_about_waste_is_recognised(question: str) -> None:
     assert lexicon_reader.read(question, Locale.KO) == NotWaste()
 
 
@@ -131,7 +131,7 @@ def test_an_unknown_thing_beside_known_ones_is_noticed_and_not_named(question: s
         "my wife and I drank it, where does the wine bottle go?",
     ],
 )
-def test_what_stands_beside_known_things_and_may_be_no_thing_is_passed_over(question: str) -> None:
+def test_text_beside_known_things_that_may_be_no_thing_is_ignored(question: str) -> None:
     reading = lexicon_reader.read(question, Locale.KO)
     assert isinstance(reading, KnownThings)
     assert not reading.has_unknown
@@ -171,10 +171,10 @@ def test_context_parts_and_bins_are_no_things_of_their_own(question: str, catego
     ],
 )
 def test_a_negated_state_is_the_opposite_or_none(text: str, tags: list[str]) -> None:
-    assert [said.tag for said in find_situation_tags(text, grammar)] == tags
+    assert [mention.tag for mention in find_situation_tags(text, grammar)] == tags
 
 
-def test_each_state_goes_to_the_thing_that_it_is_said_of() -> None:
+def test_each_situation_tag_goes_to_the_thing_that_it_describes() -> None:
     broken, labelled = things("깨진 유리컵이랑 라벨 붙은 소주병")
     assert (broken.situation_tags, labelled.situation_tags) == (("깨짐",), ("라벨_있음",))
 
@@ -191,14 +191,14 @@ def test_a_state_that_is_part_of_a_name_is_of_no_other_thing() -> None:
     assert reading.things[1].classification.middle_category == "유리병"
 
 
-async def test_the_adapter_reads_as_the_matcher_does() -> None:
+async def test_the_adapter_returns_the_result_of_the_lexicon_reader() -> None:
     reader = LocalText(lexicon_reader)
     assert reader.name == "local/words"
     assert await reader.read("보조배터리", Locale.KO) == (lexicon_reader.read("보조배터리", Locale.KO), Usage())
 
 
-class Noting:
-    """A lexicon_reader that notes on which thread it reads."""
+class ThreadRecorder:
+    """A reader that records on which thread it is called."""
 
     def __init__(self) -> None:
         self.thread = 0
@@ -210,16 +210,16 @@ class Noting:
 
 @pytest.mark.parametrize(("letters", "is_on_the_loop"), [(FEW_LETTERS, True), (FEW_LETTERS + 1, False)])
 async def test_the_loop_goes_on_while_a_long_question_is_read(letters: int, *, is_on_the_loop: bool) -> None:
-    noting = Noting()
-    await LocalText(cast("LexiconReader", noting)).read("가" * letters, Locale.KO)
-    assert (noting.thread == threading.get_ident()) == is_on_the_loop
+    recorder = ThreadRecorder()
+    await LocalText(cast("LexiconReader", recorder)).read("가" * letters, Locale.KO)
+    assert (recorder.thread == threading.get_ident()) == is_on_the_loop
 
 
 POLITE = "안녕하세요, 늘 친절하게 알려 주셔서 정말 고맙습니다. "
 
 
 @pytest.mark.parametrize("question", [POLITE * 30 + "유리병 어떻게 버려요?", "유리병 어떻게 버려요? " + POLITE * 30])
-def test_of_a_long_question_both_ends_are_read(question: str) -> None:
+def test_both_ends_of_a_long_question_are_read(question: str) -> None:
     assert categories(question) == ["유리병"]
 
 
