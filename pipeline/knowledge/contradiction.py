@@ -14,7 +14,7 @@ from pipeline.types import Locale, Strict
 FILE = "contradictions.yaml"
 
 MAX_NEGATION_DISTANCE_CHARS = 80
-"""A negation this many characters after a claim still negates it."""
+"""A negation up to this many characters after a claim negates it."""
 
 
 class PatternsByLocale(Strict):

@@ -18,7 +18,7 @@ from pipeline.questions.unknown_items import lists_unknown
 from pipeline.types import Classification, KnownThings, Locale, NamedThing, NotWaste, ParsedQuestion, UnknownThing
 
 MAX_CONTAINER_DISTANCE_WORDS = 6
-"""A container is searched among this many words after its contents: "요거트 다 먹고 남은 통"."""
+"""A container is searched for among this many words after its contents: "요거트 다 먹고 남은 통"."""
 
 MAX_BARE_NAME_WORDS = 2
 """A question of at most this many words is taken for a name, known or not: "짐볼링기"."""
@@ -45,7 +45,10 @@ class LexiconReader:
         self._materials = {name_key(name): each.category for each in grammar.materials for name in each.names}
 
     def read(self, question: str, locale: Locale) -> ParsedQuestion:
-        """Reads both languages; `locale` is the language of the names returned. Never raises. Milliseconds of CPU."""
+        """Reads both languages; `locale` is the language of the names returned. Never raises.
+
+        Takes up to 60 ms of CPU: the longest question that is read has MAX_QUESTION_CHARS.
+        """
         text = normalise(question)
         # A question that was cut may be about waste in the part that is not read.
         nothing: ParsedQuestion = UnknownThing() if len(question) > MAX_QUESTION_CHARS else NotWaste()

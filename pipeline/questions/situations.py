@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pipeline.knowledge.grammar import Grammar, SituationPatterns
 
 MAX_KOREAN_LEAD_CHARS = 3
-"""A negation this many characters before a Korean phrase negates it: "안 헹궜어요"."""
+"""A negation up to this many characters before a Korean phrase negates it: "안 헹궜어요"."""
 
 MAX_KOREAN_TAIL_CHARS = 8
-"""A negation this many characters after a Korean phrase negates it: "묻지는 않았어요"."""
+"""A negation up to this many characters after a Korean phrase negates it: "묻지는 않았어요"."""
 
 MAX_ENGLISH_LEAD_CHARS = 16
-"""A negation this many characters before an English phrase negates it: "without any grease"."""
+"""A negation up to this many characters before an English phrase negates it: "without any grease"."""
 
 
 @dataclass(frozen=True, slots=True)
