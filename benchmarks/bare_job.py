@@ -20,7 +20,7 @@ import uvloop
 from PIL import Image
 
 from pipeline.intake.image import JPEG_QUALITY, MAX_PASSTHROUGH_BYTES, MAX_SCALE
-from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.models.local.vision import LocalVision
 from pipeline.settings import PipelineSettings
@@ -77,7 +77,7 @@ def hosted_job(http: aiohttp.ClientSession, photo: str, model: str) -> Callable[
 def local_job(http: aiohttp.ClientSession, photo: str) -> Callable[[], Awaitable[object]]:
     settings = PipelineSettings()
     rulebook = Knowledge.load(settings.resources).rulebook
-    vision = LocalVision(local_model_of(settings.resources), rulebook, settings.local_threshold)
+    vision = LocalVision(local_model_dir(settings.resources), rulebook, settings.local_threshold)
 
     async def run() -> object:
         data = shrink(await get(http, photo))

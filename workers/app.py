@@ -91,7 +91,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         pipeline = build_pipeline(self._pipeline_settings, gate)
         watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.with_knowledge)
         self._runner = JobRunner(
-            *(ledger, DraftStore(ledger), leases, lambda: watch.made, self._settings.result_cache_ttl),
+            *(ledger, DraftStore(ledger), leases, lambda: watch.current, self._settings.result_cache_ttl),
             fallback=self._worker_settings.fallback_model,
             over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
@@ -140,8 +140,8 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
 def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:
     return WorkerBeat(
         worker=worker,
-        pipeline_version=watch.made.version,
-        models=watch.made.models,
+        pipeline_version=watch.current.version,
+        models=watch.current.models,
         concurrency=concurrency,
         stale=watch.is_stale,
         refusal=watch.refusal,
@@ -150,7 +150,7 @@ def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:
 
 async def _look(watch: Watch[Pipeline], heart: Heartbeat) -> None:
     """Others hear of news at once."""
-    if await watch.look():
+    if await watch.reload_if_changed():
         await heart.beat()
 
 
