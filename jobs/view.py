@@ -1,7 +1,7 @@
 """How a job is shown to whoever asks for it or is told of it: the same JSON by poll, stream and webhook.
 
 Text from a model or a user is escaped for HTML here and, for the synchronous answer to a chat, in `ChatView`
-(`api/schemas.py`): existing clients show it as HTML.
+(`api/schemas/jobs.py`): existing clients show it as HTML.
 """
 
 from datetime import UTC, datetime

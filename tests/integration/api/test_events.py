@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from api.schemas import EventView
+from api.schemas.jobs import EventView
 from jobs.broker.queue import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -196,7 +196,7 @@ async def test_a_follower_who_is_slow_holds_few_events_and_misses_none(ledger: L
 async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice(
     ledger: Ledger, redis_url: str
 ) -> None:
-    """More than the kernel and the server keep for it: some are sent at once, others when it takes them."""
+    """More than the kernel and the server buffer: the stream waits until the client reads on."""
     port, count = free_port(), 24_000
     claim = await claimed(ledger)
     async with api_process(redis_url, port):
@@ -220,7 +220,7 @@ async def test_a_client_that_takes_nothing_is_followed_for_no_longer(monkeypatch
     monkeypatch.setattr("api.routes.events.SEND_SECONDS", 0.05)
     closed = asyncio.Event()
 
-    async def lines(_gone: object, _at_once: object) -> AsyncIterator[bytes]:
+    async def chunks(_disconnected: object) -> AsyncGenerator[bytes]:
         try:
             while True:
                 yield b": keepalive\n\n"
@@ -235,7 +235,7 @@ async def test_a_client_that_takes_nothing_is_followed_for_no_longer(monkeypatch
         await asyncio.Event().wait()
         return {}
 
-    await EventStream(lines)({"type": "http"}, receive, send)
+    await EventStream(chunks)({"type": "http"}, receive, send)
     assert closed.is_set()
 
 
