@@ -10,12 +10,12 @@ from jobs.redis.connection import LedgerUnavailable
 
 WRITE_RETRY_INTERVAL_SECONDS = 0.5
 
-Written = TypeVar("Written")
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
 
-async def retry_write(write: Callable[[], Awaitable[Written]], *, deadline: float) -> Written:
+async def retry_write(write: Callable[[], Awaitable[Result]], *, deadline: float) -> Result:
     """Return what `write` returns. Raises LedgerUnavailable at `deadline`, a time of the event loop's clock.
 
     `write` must be idempotent: after LedgerUnavailable the first try may have happened.

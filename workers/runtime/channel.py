@@ -135,15 +135,15 @@ class WorkerChannelMixin:
         return self.connection is not None and self.connection.client is not None
 
 
-class Channel(WorkerChannelMixin, redis.Channel):
+class WorkerChannel(WorkerChannelMixin, redis.Channel):
     pass
 
 
-class SentinelChannel(WorkerChannelMixin, redis.SentinelChannel):
+class WorkerSentinelChannel(WorkerChannelMixin, redis.SentinelChannel):
     pass
 
 
 def patch_kombu() -> None:
     """Make kombu use our channels for every connection to Redis that this process opens from now on. Idempotent."""
-    redis.Transport.Channel = Channel
-    redis.SentinelTransport.Channel = SentinelChannel
+    redis.Transport.Channel = WorkerChannel
+    redis.SentinelTransport.Channel = WorkerSentinelChannel
