@@ -53,7 +53,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
 def check_consumer(consumer: Any) -> None:
     """Raises RuntimeError, which ends the worker's start, if Celery's consumer lacks what this module changes.
 
-    Without this check a renamed step or method would turn the change off, and nobody would notice.
+    Without this check a renamed step or method would silently turn the change off.
     """
     missing = [name for name in OVERRIDDEN if not hasattr(consumer, name)]
     if DELAYED_DELIVERY not in consumer.Blueprint.default_steps:
