@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 from celery import Celery
+from celery.exceptions import Reject
 from celery.signals import setup_logging
 
 from jobs.broker.message import RUN_JOB
@@ -67,7 +68,10 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
 
     async def _run_job(self, job_id: str) -> None:
         assert self._runner is not None  # noqa: S101 - the pool enters `lifespan` first
-        await self._runner.run(job_id)
+        try:
+            await self._runner.run(job_id)
+        except asyncio.CancelledError:  # This process stops; the message goes back to the queue for another worker.
+            raise Reject(requeue=True) from None
 
     @asynccontextmanager
     async def lifespan(self, concurrency: int) -> AsyncIterator[None]:

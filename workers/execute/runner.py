@@ -8,7 +8,6 @@ from functools import partial
 from uuid import uuid4
 
 import structlog
-from celery.exceptions import Reject
 
 from jobs.drafts import DraftStore
 from jobs.ledger.ledger import Ledger, StaleClaim
@@ -64,7 +63,7 @@ class JobRunner:
     async def run(self, job_id: str) -> None:
         """Return when the job has ended, waits for a retry, or belongs to another worker.
 
-        Raises Reject when this process is asked to stop: the message goes back to the queue for another worker.
+        Raises CancelledError when this process is asked to stop; by then the job is released for another worker.
         """
         pipeline = self.current_pipeline()
         claim_deadline = asyncio.get_running_loop().time() + MAX_CLAIM_WAIT_SECONDS
@@ -92,7 +91,7 @@ class JobRunner:
                     log.info("job.stopped")
                     return
                 await self._release(claim)
-                raise Reject(requeue=True) from None
+                raise
 
     async def _release(self, claim: Claim) -> None:
         try:
