@@ -1,7 +1,15 @@
 # `make` alone lists what there is. Everything a target needs is installed by the target, into .venv and .tools.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# .venv stays on the Python it was built with until PYTHON=… names another.
+NAMED := $(filter-out undefined,$(origin PYTHON))
+# By running each: pyenv leaves commands of versions that it then refuses to start.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+	"$$each" $(NEW_ENOUGH) 2> /dev/null && break; done; command -v "$$each" || echo python3)
+FOUND = $(or $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null),no $(PYTHON) that runs)
+CHECK_PYTHON = $(if $(shell "$(PYTHON)" $(NEW_ENOUGH) 2> /dev/null && echo yes),,$(error \
+	Bunri needs Python 3.11, 3.12 or 3.13; found $(FOUND); install one or say make PYTHON=/path/to/python))
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 SYNCED := .venv/.synced
@@ -86,7 +94,7 @@ bench-questions: $(SYNCED) ## Measure how well questions in words are read witho
 	$(BIN)/python -m benchmarks.questions
 
 bench-tokens: $(SYNCED) ## Count the input tokens of a scan as they are billed (fetches a tokenizer of 75 MB)
-	@$(UV) run --quiet --frozen --python $(PYTHON) --with bpe-openai==0.1.4 python -m benchmarks.tokens
+	@$(UV) run --quiet --frozen --with bpe-openai==0.1.4 python -m benchmarks.tokens
 
 bench-chat: $(SYNCED) ## Measure how much later than the model's first token a client has it
 	@$(BIN)/python -m benchmarks.chat
@@ -144,11 +152,13 @@ clean: ## Remove what the targets installed and wrote
 	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
-	$(PYTHON) -m venv .tools/uv
+	$(CHECK_PYTHON)"$(PYTHON)" -m venv .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
-$(SYNCED): pyproject.toml uv.lock $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+.PHONY: sync-again
+
+$(SYNCED): pyproject.toml uv.lock $(UV) $(if $(NAMED),sync-again)
+	$(CHECK_PYTHON)$(UV) sync --quiet --frozen --python "$(PYTHON)"
 	@touch $@
 
 # A browser is no Python package: Debian's own, installed when it is missing.

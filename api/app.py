@@ -98,7 +98,7 @@ def build_app(settings: ApiSettings, jobs: JobsSettings, pipeline: PipelineSetti
             backlog_reader,
             Admission(settings, ledger, backlog_reader, metrics),
         )
-        watching = asyncio.create_task(watch.keep(pipeline.watch_every), name="resources")
+        watching = asyncio.create_task(watch.poll(pipeline.watch_every), name="resources")
         log.info("api.started", pipeline_version=watch.knowledge.version)
         yield
         watching.cancel()

@@ -15,7 +15,8 @@ from api.schemas.jobs import SubmittedView
 from jobs.backlog import Line
 from jobs.broker.queue import job_born_at
 from jobs.model import Created, Job, JobKind, JobStatus, NewJob
-from pipeline.errors import JobDeadlineExceeded
+from kit.errors import UnsafeUrl
+from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
 
 ANONYMOUS = "anonymous"
 """Scope of idempotency keys: all callers share one, until they have names. An IP address is no name: a phone that moves
@@ -34,7 +35,7 @@ async def submit_job(
     key, or the sweep, sends it. Raises REFUSALS.
     """
     if job.input.image_url:
-        services.guard.check_url(job.input.image_url)
+        _check_photo_url(job.input.image_url, services)
     scoped = f"{ANONYMOUS}:{key}" if key else None
     line = await services.admission.join(job, scoped)
     created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
@@ -42,6 +43,14 @@ async def submit_job(
         await services.queue.enqueue(created.job_id, job.priority)
     log.info("job.submitted", job_id=created.job_id, kind=job.kind, is_new=created.is_new)
     return created, line
+
+
+def _check_photo_url(url: str, services: Services) -> None:
+    """Refuse at submit what the fetcher would refuse later. Raises SourceUrlUnsafe."""
+    try:
+        services.guard.check_url(url)
+    except UnsafeUrl as error:
+        raise SourceUrlUnsafe(str(error)) from error
 
 
 async def submitted_view(created: Created, new: NewJob, line: Line, services: Services) -> SubmittedView:

@@ -20,8 +20,8 @@ PAUSES: Mapping[type[PipelineError], tuple[int, ...]] = {
 }
 """Seconds of the first pause, the second in a row, and so on; the last one repeats."""
 
-AT_ONCE = frozenset({ModelRateLimited, ModelAccount})
-"""One of these pauses the model. Of the others it takes many: `OUTAGE_…` in model_report.lua."""
+PAUSE_ON_FIRST_FAILURE = frozenset({ModelRateLimited, ModelAccount})
+"""The other failures pause a model only when there are many: `OUTAGE_…` in model_report.lua."""
 
 MAX_RETRY_AFTER = 300.0
 """The longest pause that a Retry-After can ask for."""
@@ -39,8 +39,8 @@ CAUSES = {kind.spec.code: kind for kind in PAUSES}
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a process has to tell of its calls to one model since it last did."""
+class CallCounts:
+    """A process's calls to one model since its last report."""
 
     answered: int = 0
     failed: int = 0
@@ -82,16 +82,16 @@ class CircuitState:
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
-    """The call may be made after `wait` seconds; with a `probe` token it decides whether a pause is over."""
+class CallPermit:
+    """The call may be made after `wait` seconds. With a `probe` token, it is the probe that ends or renews a pause."""
 
     wait: float = 0.0
     probe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A limit sends the call away for `seconds`, and up to `spread` more."""
+class CallDeferred:
+    """The rate limit defers the call: its job should return after `seconds`, plus a random part of `spread` seconds."""
 
     seconds: float
     spread: float
@@ -116,7 +116,7 @@ class CircuitStore:
         self._ledger = ledger
         self._report, self._ask = ledger.scripts.load("model_report"), ledger.scripts.load("model_ask")
 
-    async def report(self, model: str, tally: Tally, ended: CallOutcome | None = None) -> CircuitState:
+    async def report(self, model: str, tally: CallCounts, ended: CallOutcome | None = None) -> CircuitState:
         """Hand in what became of calls, and learn how the model stands. `ended` is one of the calls in the tally."""
         error = ended.error if ended else None
         kind = type(error) if error else ModelUnavailable
@@ -128,7 +128,7 @@ class CircuitStore:
                 args=[
                     *(model, TTL, tally.answered, tally.failed, tally.refused),
                     *told,
-                    *(int(kind in AT_ONCE), wish),
+                    *(int(kind in PAUSE_ON_FIRST_FAILURE), wish),
                     *PAUSES[kind],
                 ],
             )
@@ -138,7 +138,9 @@ class CircuitStore:
         cause = CAUSES.get(cause.decode(), ModelUnavailable)
         return CircuitState(cause, float(seconds), float(probing), int(waiting), int(streak), dollars(int(spent)))
 
-    async def ask(self, model: str, *, token: str, probe_seconds: float, per_minute: int) -> Permit | Turn | None:
+    async def ask(
+        self, model: str, *, token: str, probe_seconds: float, per_minute: int
+    ) -> CallPermit | CallDeferred | None:
         """May a call be made? None: the model is paused. `token` becomes the probe's, if this call is to be one."""
         with translated():
             verdict, *figures = await self._ask(
@@ -148,11 +150,11 @@ class CircuitStore:
             case b"paused":
                 return None
             case b"probe":
-                return Permit(probe=token)
+                return CallPermit(probe=token)
             case b"limited":
-                return Turn(*map(float, figures))
+                return CallDeferred(*map(float, figures))
             case _:
-                return Permit(wait=float(figures[0]))
+                return CallPermit(wait=float(figures[0]))
 
     async def figures(self) -> list[ModelFigures]:
         """Of each model that was called within the last day."""

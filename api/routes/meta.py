@@ -83,7 +83,7 @@ async def errors(services: ServicesDep) -> Response:
 @router.get(f"{API}/pipeline", responses={200: ok(PipelineView, "The pipeline in use")})
 async def pipeline(services: ServicesDep) -> Response:
     """Which resources and models answer, here and in each worker, and whether the files have changed since."""
-    on_disk = await services.watch.on_disk()
+    on_disk = await services.watch.version_on_disk()
     knowledge = services.knowledge
     workers = await _worker_views(services)
     return json_response(

@@ -40,7 +40,7 @@ from jobs.broker.queue import new_job_id
 from jobs.model import JobError, JobKind, NewJob
 from jobs.redis.connection import LedgerUnavailable
 from jobs.view import JobView
-from pipeline.errors import SourceUrlUnsafe
+from kit.errors import UnsafeUrl
 from pipeline.types import JobInput, Locale
 
 log = structlog.get_logger()
@@ -166,6 +166,6 @@ def _callback_url(body: ScanRequest, services: Services) -> str | None:
         raise invalid("body.callback_url", "This server sends no webhooks: WORKERS_WEBHOOK_SECRETS is not set")
     try:
         return services.guard.check_url(body.callback_url).url
-    except SourceUrlUnsafe as error:
-        log.info("callback.refused", detail=error.detail)
+    except UnsafeUrl as error:
+        log.info("callback.refused", detail=str(error))
         raise invalid("body.callback_url", "Not a public http or https address that may be called") from error

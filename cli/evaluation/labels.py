@@ -9,7 +9,7 @@ from unicodedata import normalize
 import orjson
 
 from cli.evaluation.records import CannotEvaluate, Labelled
-from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.rulebook import Rulebook
 
 CARD = "model.json"
@@ -62,7 +62,7 @@ class Labels:
 
 def load_labels(rulebook: Rulebook, resources: Path, extra: Path | None) -> Labels:
     """Reads the classes from the local model's card, and `extra`, a JSON file with an object label → category."""
-    card = orjson.loads((local_model_of(resources) / CARD).read_bytes())
+    card = orjson.loads((local_model_dir(resources) / CARD).read_bytes())
     return Labels(rulebook, card["categories"], _read(extra) if extra else None, card["also"])
 
 

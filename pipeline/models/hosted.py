@@ -25,15 +25,15 @@ from pipeline.types import (
     Candidate,
     Classification,
     JobInput,
+    KnownThings,
     Locale,
     NamedThing,
     NotWaste,
     Observation,
     PaidCall,
-    Reading,
+    ParsedQuestion,
     RuleMatch,
     SourceImage,
-    ThingsNamed,
     UnknownThing,
     Usage,
 )
@@ -140,12 +140,12 @@ class HostedText:
             schema=_read_schema(rulebook),
         )
 
-    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
+    async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
         block = data_block({"locale": locale, "user_text": question})
         read, usage = await self._client.ask(self._template, self._template.body(block), reply=Read)
         return self._reading(read, usage), usage
 
-    def _reading(self, read: Read, usage: Usage) -> Reading:
+    def _reading(self, read: Read, usage: Usage) -> ParsedQuestion:
         if not read.is_about_waste:
             return NotWaste()
         spent = PaidCall(model=self.name, usage=usage)
@@ -154,7 +154,7 @@ class HostedText:
         known = [each for each in read.things if each.middle_category != UNCLASSIFIED]
         if not known:
             return UnknownThing()
-        return ThingsNamed(
+        return KnownThings(
             things=tuple(
                 NamedThing(
                     name=each.name,

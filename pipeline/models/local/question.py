@@ -3,8 +3,8 @@
 import asyncio
 
 from pipeline.models import LOCAL
-from pipeline.questions.reader import Matcher
-from pipeline.types import Locale, Reading, Usage
+from pipeline.questions.reader import LexiconReader
+from pipeline.types import Locale, ParsedQuestion, Usage
 
 FEW_LETTERS = 100
 """So many are read in ten milliseconds at most, four times as many in some 40 to 60."""
@@ -15,14 +15,14 @@ class LocalText:
 
     name = f"{LOCAL}/words"
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+    def __init__(self, lexicon_reader: LexiconReader) -> None:
+        self._reader = lexicon_reader
 
-    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
+    async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
         """On the loop, which a short question holds for a few milliseconds; a long one is read on a thread.
 
         Never raises, whatever the question holds.
         """
         if len(question) > FEW_LETTERS:
-            return await asyncio.to_thread(self._matcher.read, question, locale), Usage()
-        return self._matcher.read(question, locale), Usage()
+            return await asyncio.to_thread(self._reader.read, question, locale), Usage()
+        return self._reader.read(question, locale), Usage()

@@ -7,7 +7,7 @@ import pytest
 
 from api.http.problems import ALL_CODES
 from client import BunriClient
-from jobs.circuit import CallOutcome, CircuitStore, Tally
+from jobs.circuit import CallCounts, CallOutcome, CircuitStore
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobError, WorkerBeat
 from jobs.settings import JobsSettings
@@ -162,7 +162,7 @@ async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> Non
 
 async def test_metrics_tell_which_model_is_paused_and_why(api: ApiServer, ledger: Ledger) -> None:
     rejection = CallOutcome(ModelRateLimited(retry_after=60))
-    await CircuitStore(ledger).report("gpt-test", Tally(failed=1, refused=3), rejection)
+    await CircuitStore(ledger).report("gpt-test", CallCounts(failed=1, refused=3), rejection)
     figures = await metrics(api)
     paused = {name: value for name, value in figures.items() if name.startswith("bunri_model_paused{") and value}
     assert paused == {'bunri_model_paused{cause="model.rate_limited",model="gpt-test"}': 1}

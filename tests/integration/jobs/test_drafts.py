@@ -14,7 +14,7 @@ from jobs.model import Claim, JobEvent
 from jobs.redis.connection import LedgerUnavailable
 from tests.support.jobs import new_job, result
 from tests.support.wait import eventually
-from workers.execute.preview import LONGEST, PreviewWriter
+from workers.execute.preview import MAX_PREVIEW_LETTERS, PreviewWriter
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ async def test_the_record_does_not_grow_without_bound(ledger: Ledger, drafts: Dr
     await draft.flush()
     await draft("가")
     await draft.flush()
-    assert (await drafts.of(claim.job_id)).text == "가" * LONGEST
+    assert (await drafts.of(claim.job_id)).text == "가" * MAX_PREVIEW_LETTERS
 
 
 async def test_a_stale_claim_is_written_to_once_and_lost_at_once(

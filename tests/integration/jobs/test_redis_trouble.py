@@ -195,13 +195,13 @@ async def test_after_a_silence_the_living_have_their_turn_before_their_jobs_are_
     rescuer = Rescuer(ledger, lease=0.3)
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "lease_until", 1)
     await ledger.client.zadd(LEASES, {claim.job_id: 1})
-    await rescuer.round()  # The first after a silence, for all it knows.
+    await rescuer.rescue_stalled()  # The first after a silence, for all it knows.
     await ledger.renew(claim)
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "lease_until", 1)
     await ledger.client.zadd(LEASES, {claim.job_id: 1})
 
     async def is_taken_back() -> bool:
-        await rescuer.round()
+        await rescuer.rescue_stalled()
         job = await ledger.get(claim.job_id)
         return job is not None and job.status is JobStatus.QUEUED
 
@@ -219,10 +219,10 @@ async def test_a_write_is_repeated_until_redis_takes_it_and_given_up_in_time() -
         return "written"
 
     now = asyncio.get_running_loop().time()
-    assert await retry_write(takes_the_second, until=now + 60) == "written"
+    assert await retry_write(takes_the_second, deadline=now + 60) == "written"
     asked = 0
     with pytest.raises(LedgerUnavailable):
-        await retry_write(takes_the_second, until=now)
+        await retry_write(takes_the_second, deadline=now)
 
 
 async def test_a_cancellation_is_heeded_at_whatever_step_of_a_command_it_comes(ledger: Ledger) -> None:

@@ -84,7 +84,7 @@ class World:
             PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings), gate
         )
         leases = Leases(self.ledger, self.lease)
-        renewing = asyncio.create_task(run_periodically("leases", leases.every, leases.renew_all))
+        renewing = asyncio.create_task(run_periodically("leases", leases.renew_interval, leases.renew_all))
         yield JobRunner(self.ledger, DraftStore(self.ledger), leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()

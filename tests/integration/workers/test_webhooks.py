@@ -1,4 +1,4 @@
-"""Webhooks from a real deliverer to real receivers that misbehave. Each request is verified as it comes."""
+"""Webhooks from a real dispatcher to real receivers that misbehave. Each request is verified as it comes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def hook() -> Iterator[Receiver]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt may take half a second on the wire, instead of fifteen."""
-    monkeypatch.setattr(sender, "TIMEOUT", 0.5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 0.5)
 
 
 async def test_a_finished_job_arrives_byte_for_byte_as_a_poll_shows_it(
@@ -108,7 +108,7 @@ FAILURES: dict[str, tuple[Answer, int | None, str | None]] = {
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_whatever_a_receiver_does_wrong_is_noted_and_the_job_arrives_when_it_is_well(
+async def test_a_failed_attempt_is_recorded_and_the_job_arrives_when_the_receiver_recovers(
     ledger: Ledger, hook: Receiver, failure: str
 ) -> None:
     answer, status, error = FAILURES[failure]
@@ -144,7 +144,7 @@ async def test_a_redirect_is_not_followed(ledger: Ledger, hook: Receiver) -> Non
     assert [each.status for each in delivery.attempts] == [301, 302, 303, 307, 308, 204]
 
 
-async def test_a_receiver_that_is_down_is_told_when_it_is_back(ledger: Ledger) -> None:
+async def test_a_receiver_that_is_down_gets_the_job_when_it_is_back(ledger: Ledger) -> None:
     port = free_port()
     bodies: list[bytes] = []
 
@@ -212,12 +212,12 @@ async def test_an_address_that_turns_out_to_be_private_is_never_dialled(ledger: 
     assert hook.server.connections == 0
 
 
-async def test_receivers_that_hang_hold_up_no_other(
+async def test_receivers_that_hang_delay_no_other(
     ledger: Ledger, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE", 12)
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 5)
-    monkeypatch.setattr(sender, "TIMEOUT", 300)  # However slow this machine is, none of them ends.
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT", 12)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 300)  # However slow this machine is, none of them ends.
     monkeypatch.setattr(store, "LEASE", 600)
     with ExitStack() as stack:
         hanging = [stack.enter_context(image_server(lambda _request: silence())) for _ in range(2)]
@@ -234,7 +234,7 @@ async def test_receivers_that_hang_hold_up_no_other(
 async def test_many_jobs_for_one_receiver_come_a_few_at_a_time_and_all_of_them(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 3)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 3)
     arrived = Counter[str]()
 
     def take(request: Request) -> Answer:
@@ -295,9 +295,9 @@ async def test_nothing_of_the_callback_but_its_host_is_logged(ledger: Ledger, ho
         async with delivering(ledger) as deliveries:
             job_id = await completed_job(ledger, hook.url)
             await closed(deliveries, job_id)
-    told = [line for line in lines if line["event"] == "delivery.attempted"]
-    assert len(told) == 4
-    assert {line["receiver"] for line in told} == {f"127.0.0.1:{hook.server.port}"}
+    logged = [line for line in lines if line["event"] == "delivery.attempted"]
+    assert len(logged) == 4
+    assert {line["receiver"] for line in logged} == {f"127.0.0.1:{hook.server.port}"}
     assert "TOPSECRET" not in repr(lines)
     assert "path-token" not in repr(lines)
 

@@ -315,6 +315,14 @@ async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(
     assert gone.error.code == "source.not_found"
 
 
+async def test_variables_that_only_celerys_command_line_knows_change_nothing(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, model: ImageServer, origin: ImageServer
+) -> None:
+    async with working(ledger, redis_url, model, APP="another.application", LOADER="another.loader"):
+        job = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
+    assert job.status == "completed"
+
+
 async def _is_gone(path: Path) -> bool:
     return not path.exists()  # noqa: ASYNC240 - it is one stat
 
