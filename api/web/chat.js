@@ -27,7 +27,7 @@ const CHAT = {
   stages: ["queued", "fetch", "vision", "rule", "answer"],
   section: "chat",
   own: ({ message = "" }) => ({ message, text: "" }),
-  show: (chat) => {
+  makeCurrent: (chat) => {
     state.chat = chat;
   },
   render: renderChat,

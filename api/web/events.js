@@ -9,8 +9,17 @@ import { pause } from "./page.js";
  * @import { Phase } from "./run.js"
  */
 
-/** A stage of the job, as polling knows it too. @typedef {Pick<EventView, "stage" | "status" | "progress">} StageEvent */
-/** How a job ended. "refused": the page does not know, or there is no job. @typedef {"completed" | "failed" | "cancelled" | "refused"} Outcome */
+/**
+ * A stage of the job, as polling knows it too.
+ * @typedef {Pick<EventView, "stage" | "status" | "progress">} StageEvent
+ */
+
+/** @typedef {"completed" | "failed" | "cancelled"} JobOutcome */
+
+/**
+ * How a run ended. "refused": there is no job, or the page cannot learn how it ended.
+ * @typedef {JobOutcome | "refused"} Outcome
+ */
 
 /**
  * What following needs of a run, and changes in it.
@@ -26,8 +35,6 @@ import { pause } from "./page.js";
  * @property {(outcome: JobOutcome, result: PipelineResultView | null, error: ErrorView | null) => void} onEnd
  * @property {(error: unknown, isFinal: boolean) => void} onLost nothing can be learnt of the job; `isFinal`: nor later
  */
-
-/** @typedef {Exclude<Outcome, "refused">} JobOutcome */
 
 export const POLL_MS = 2000;
 const MAX_STREAM_FAILURES = 3;

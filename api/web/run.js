@@ -52,7 +52,7 @@ import { upload } from "./upload.js";
  * @property {readonly Stage[]} stages the names of the events that report them
  * @property {"scan" | "chat"} section id of the part of the page that shows it
  * @property {(request: RunRequest, hasUpload: boolean) => Own} own
- * @property {(run: Run & Own) => void} show makes it the run that is shown
+ * @property {(run: Run & Own) => void} makeCurrent makes it the run that is shown
  * @property {() => void} render
  * @property {(run: Run & Own) => void} onUploaded
  * @property {(run: Run & Own) => void} onAccepted
@@ -86,7 +86,7 @@ export function createRun(kind, request, { file = null, key = newKey() } = {}) {
   return run;
 
   async function submit() {
-    kind.show(run);
+    kind.makeCurrent(run);
     notify(null);
     kind.render();
     reveal(kind.section);
@@ -110,9 +110,8 @@ export function createRun(kind, request, { file = null, key = newKey() } = {}) {
       kind.render();
       return image_key;
     } catch (error) {
-      // Otherwise it was cancelled.
-      if (run.phase === "uploading")
-        end("refused", { failure: failureOf(error), retry: () => submitAgain(request, file) });
+      const isCancelled = run.phase !== "uploading";
+      if (!isCancelled) end("refused", { failure: failureOf(error), retry: () => submitAgain(request, photo) });
       return null;
     }
   }

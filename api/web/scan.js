@@ -12,8 +12,12 @@ import { renderScan } from "./scan-card.js";
  * @import { Kind, Run, RunRequest } from "./run.js"
  */
 
-/** The page's own stage, before the API's, of a photo that is a file, and those of the API; its `reward` is kept for older clients. */
-/** @typedef {"upload" | "queued" | "fetch" | "vision" | "rule" | "answer" | "done"} ShownStage */
+/**
+ * The stages of the API, without its `reward`, which is kept for older clients; and the page's own, "upload", before
+ * them, of a photo that is a file.
+ * @typedef {"upload" | "queued" | "fetch" | "vision" | "rule" | "answer" | "done"} ShownStage
+ */
+
 /** @typedef {"waiting" | "started" | "completed" | "failed" | "skipped"} ShownStatus */
 
 /**
@@ -52,7 +56,7 @@ const SCAN = {
   stages: ["queued", "fetch", "vision", "rule", "answer", "reward"],
   section: "scan",
   own: (_request, hasUpload) => ({ stages: stagesOf(hasUpload), progress: 0 }),
-  show: (scan) => {
+  makeCurrent: (scan) => {
     state.scan = scan;
   },
   render: renderScan,
