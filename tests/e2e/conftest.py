@@ -47,9 +47,9 @@ def api(warm_api: ApiServer, redis_url: str) -> ApiServer:  # noqa: ARG001 - it 
 
 @pytest.fixture
 def uploads(upload_dir: Path) -> Path:
-    """Where the API keeps uploads; empty."""
-    for path in upload_dir.iterdir():
-        shutil.rmtree(path)
+    """Where the API keeps uploads; empty but for its secret."""
+    for folder in upload_dir.glob("*/"):
+        shutil.rmtree(folder)
     return upload_dir
 
 
