@@ -9,7 +9,7 @@ from starlette.requests import Request
 from api.http.problems import RETRY_AFTER, Problem
 from api.metrics import Metrics
 from api.settings import ApiSettings
-from jobs.backlog import BacklogReader, Line
+from jobs.backlog import Backlog, BacklogReader
 from jobs.ledger.ledger import Ledger
 from jobs.model import NewJob
 from jobs.rate_limit import Allowance, RateLimit
@@ -51,22 +51,22 @@ class Admission:
             raise Problem("request.rate_limited", headers=headers | {"Retry-After": _seconds(allowance.retry_after)})
         return headers
 
-    async def join(self, job: NewJob, idempotency_key: str | None) -> Line:
+    async def join(self, job: NewJob, idempotency_key: str | None) -> Backlog:
         """The line that a new job may join. A repeat gets its job however long the line is.
 
         Raises Problem `queue.saturated`. Looking and joining are two steps: jobs between them may be too many.
         """
-        line = await self._lookout.look()
+        line = await self._lookout.read()
         refusal = self._refusal(line, job)
-        if refusal is None or (idempotency_key and await self._ledger.knows(idempotency_key)):
+        if refusal is None or (idempotency_key and await self._ledger.submissions.knows(idempotency_key)):
             return line
         reason, retry_after = refusal
         self._metrics.count_refusal(reason)
         raise Problem("queue.saturated", headers={"Retry-After": _seconds(retry_after)})
 
-    def _refusal(self, line: Line, job: NewJob) -> tuple[Reason, float] | None:
+    def _refusal(self, line: Backlog, job: NewJob) -> tuple[Reason, float] | None:
         """Why the job may not join, and in how many seconds it could at the present pace."""
-        ahead = line.ahead(job.priority)
+        ahead = line.jobs_ahead(job.priority)
         wait = line.wait(job.priority, ahead)
         if ahead >= self._max_queued:
             longest = line.wait(job.priority, self._max_queued - 1)

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from api.deps import Services
 from api.http.problems import Problem, invalid, unavailable
 from api.schemas import SubmittedView
-from jobs.backlog import Line
-from jobs.broker.queue import job_born_at
+from jobs.backlog import Backlog
+from jobs.ids import job_born_at
 from jobs.model import Created, Job, JobKind, JobStatus, NewJob
 from pipeline.errors import JobDeadlineExceeded
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 async def take(
     job: NewJob, services: Services, *, key: str | None = None, fingerprint: str = ""
-) -> tuple[Created, Line]:
+) -> tuple[Created, Backlog]:
     """Record the job, then send it. Returns the line that it joined, too.
 
     When sending fails the job stays recorded: a repeat with the same key, or the sweep, sends it. Raises REFUSALS.
@@ -36,16 +36,16 @@ async def take(
         services.guard.check_url(job.input.image_url)
     scoped = f"{ANONYMOUS}:{key}" if key else None
     line = await services.admission.join(job, scoped)
-    created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
+    created = await services.ledger.submissions.create(job, idempotency_key=scoped, fingerprint=fingerprint)
     if created.is_waiting:
         await services.queue.enqueue(created.job_id, job.priority)
     log.info("job.submitted", job_id=created.job_id, kind=job.kind, is_new=created.is_new)
     return created, line
 
 
-async def submitted(created: Created, new: NewJob, line: Line, services: Services) -> SubmittedView:
+async def submitted(created: Created, new: NewJob, line: Backlog, services: Services) -> SubmittedView:
     if created.is_new:
-        ahead = line.ahead(new.priority)
+        ahead = line.jobs_ahead(new.priority)
         return SubmittedView.of(
             created.job_id,
             new.kind,
@@ -78,7 +78,7 @@ async def end_of(job_id: str, wait: float, services: Services, *, is_own: bool =
         raise unavailable()
     if not is_own:
         raise Problem("job.unfinished")
-    job = await services.ledger.give_up(job_id)
+    job = await services.ledger.submissions.give_up(job_id)
     if job is None:
         raise JobDeadlineExceeded("the record was gone when the wait was over")
     return job

@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jobs.backlog import BacklogReader, Line
+from jobs.backlog import Backlog, BacklogReader
 from jobs.circuit import CAUSES, CircuitStore, ModelFigures
 from jobs.deliveries import Deliveries, Outcome
+from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.model import Priority, WorkerBeat
-from jobs.redis.connection import LedgerUnavailable
 from jobs.usage import Day, ModelUsage, UsageReader, left_of
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.knowledge.watch import Watch
@@ -70,10 +70,10 @@ async def _read(
     meter = UsageReader(ledger)
     live: list[WorkerBeat] | None
     try:
-        live = await ledger.workers()
+        live = await ledger.fleet.workers()
         found = [
-            *_of_jobs(await ledger.counts()),
-            *_of_line(await backlog_reader.look()),
+            *_of_jobs(await ledger.fleet.counts()),
+            *_of_line(await backlog_reader.read()),
             *_of_deliveries(await deliveries.counts()),
             *_of_models(await CircuitStore(ledger).figures()),
             *_of_bills(await meter.ever()),
@@ -112,7 +112,7 @@ def _of_jobs(counts: dict[str, int]) -> Iterator[Metric]:
     yield finished
 
 
-def _of_line(line: Line) -> Iterator[Metric]:
+def _of_line(line: Backlog) -> Iterator[Metric]:
     queued = GaugeMetricFamily("bunri_jobs_queued", "Waiting now, by lane.", labels=("priority",))
     queued.add_metric((Priority.INTERACTIVE,), line.interactive)
     queued.add_metric((Priority.BULK,), line.bulk)
@@ -156,7 +156,7 @@ def _of_models(models: list[ModelFigures]) -> Iterator[Metric]:
         left.add_metric((each.model,), each.seconds)
         pauses.add_metric((each.model,), each.pauses)
         probes.add_metric((each.model,), each.probes)
-        refused.add_metric((each.model,), each.refused)
+        refused.add_metric((each.model,), each.rejected)
     yield from (paused, left, pauses, probes, refused)
 
 

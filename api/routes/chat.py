@@ -12,9 +12,9 @@ from api.http.problems import REFUSALS, as_problem, invalid
 from api.http.responses import json_response
 from api.jobs import end_of, fingerprint_of, photo_of, require_model, submitted, take
 from api.schemas import API, ChatRequest, ChatView, SubmittedView, job_path
-from jobs.broker.queue import new_job_id
+from jobs.errors import LedgerUnavailable
+from jobs.ids import new_job_id
 from jobs.model import JobKind, NewJob
-from jobs.redis.connection import LedgerUnavailable
 from kit.text import clean
 from pipeline.types import AnswerForm, JobInput
 
@@ -88,7 +88,7 @@ async def _answer(body: ChatRequest, job: NewJob, request: Request, services: Se
             raise
         if key is None:  # What was recorded and not sent must not run, and cost, later. A repeat may still ask for it.
             with suppress(LedgerUnavailable):
-                await services.ledger.cancel(job.job_id)
+                await services.ledger.submissions.cancel(job.job_id)
         view = ChatView.failed(problem.code, taken, texts, locale)
         return json_response(view, status=201, headers=headers | problem.headers)
     return json_response(ChatView.of(ended, texts), status=201, headers=headers)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, cast
@@ -19,9 +19,9 @@ from api.jobs import find_job
 from api.routes.jobs import operation
 from api.schemas import API
 from jobs.drafts import TextDelta
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Followed
 from jobs.model import JobEvent, JobKind
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import TokenView, error_of, result_of
 from pipeline.types import Stage
 
@@ -43,9 +43,6 @@ LastEventId = Annotated[
 ]
 
 Gone = asyncio.Future[None]
-AtOnce = Callable[[bytes], bool]
-"""Sends, unless the client is slow: then False, and nothing was sent."""
-
 log = structlog.get_logger()
 
 
@@ -71,7 +68,7 @@ def event_routes(kind: JobKind) -> APIRouter:
         """Follow the job. `done` is always `completed`; its `outcome` says how it ended, with `result` or `error`."""
         job = await find_job(job_id, kind, services)
         after = await _place(job_id, last_event_id, services)
-        if job.status.is_final and not await services.ledger.events(job_id, after):
+        if job.status.is_final and not await services.ledger.submissions.events(job_id, after):
             return Response(status_code=204)
         return EventStream(partial(_lines, job_id, after, services, drafts=tells))
 
@@ -79,12 +76,12 @@ def event_routes(kind: JobKind) -> APIRouter:
 
 
 class EventStream(Response):
-    """Sends what `lines` yields, which is told when the client has gone, and may send while nothing is yielded.
+    """Streams `lines(gone)`: `gone` resolves when the client disconnects.
 
     Lighter than a StreamingResponse.
     """
 
-    def __init__(self, lines: "Callable[[Gone, AtOnce], AsyncIterator[bytes]]") -> None:
+    def __init__(self, lines: Callable[[Gone], AsyncIterator[bytes]]) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._lines = lines
@@ -93,11 +90,8 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         gone = asyncio.ensure_future(_disconnect(receive))
 
-        def at_once(line: bytes) -> bool:
-            return _is_sent(send(_piece(line)))
-
         try:
-            async with aclosing(cast("Any", self._lines(gone, at_once))) as lines:  # an async generator
+            async with aclosing(cast("Any", self._lines(gone))) as lines:  # an async generator
                 async for line in lines:
                     async with asyncio.timeout(SEND_SECONDS):
                         await send(_piece(line))
@@ -114,35 +108,15 @@ def _piece(line: bytes) -> Message:
     return {"type": "http.response.body", "body": line, "more_body": True}
 
 
-def _is_sent(sending: Awaitable[None]) -> bool:
-    """Send now, if this takes no waiting: uvicorn waits for a slow client before it writes anything of a message."""
-    step = cast("Coroutine[Any, Any, None]", sending)
-    try:
-        step.send(None)
-    except StopIteration:
-        return True
-    except Exception:  # noqa: BLE001 - whoever sends it the other way meets it, too
-        return False
-    step.close()
-    return False
-
-
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _lines(
-    job_id: str, after: int, services: Services, gone: Gone, at_once: AtOnce, *, drafts: bool
-) -> AsyncIterator[bytes]:
-    def write_now(events: Sequence[JobEvent]) -> bool:
-        return at_once(b"".join([_event(each, each.data) for each in events]))
-
+async def _lines(job_id: str, after: int, services: Services, gone: Gone, *, drafts: bool) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MS
     try:
-        following = cast(
-            "Any", services.feed.follow_batches(job_id, after, drafts=drafts, until=gone, write_now=write_now)
-        )
+        following = cast("Any", services.feed.follow_batches(job_id, after, drafts=drafts, until=gone))
         async with aclosing(following):
             async for together in following:  # One write for all: each costs the server a tenth of a millisecond.
                 yield b"".join([await _line(job_id, news, services) for news in together])
@@ -174,7 +148,7 @@ def _told(job_id: str, told: TextDelta) -> bytes:
 async def _done(event: JobEvent, services: Services) -> bytes:
     """The last event with what the ledger leaves out of it: the result, or the error's message."""
     data = orjson.loads(event.data)
-    job = await services.ledger.get(data["job_id"])
+    job = await services.ledger.submissions.get(data["job_id"])
     if job is None:
         return event.data
     texts = services.knowledge.texts
@@ -189,4 +163,4 @@ async def _place(job_id: str, last_event_id: str | None, services: Services) -> 
     if last_event_id is None or not (last_event_id.isascii() and last_event_id.isdigit()):
         return 0
     asked = int(last_event_id[:9])
-    return asked if asked <= len(await services.ledger.events(job_id)) else 0
+    return asked if asked <= len(await services.ledger.submissions.events(job_id)) else 0

@@ -22,8 +22,8 @@ from api.schemas import (
     UsageView,
     WorkerView,
 )
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from jobs.model import WorkerBeat
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
 from jobs.usage import DAYS_KEPT, UsageReader
 from pipeline.errors import ErrorSpec
 from pipeline.knowledge.texts import Texts
@@ -129,7 +129,7 @@ async def _live_workers(services: Services) -> list[WorkerBeat] | None:
     """None when nobody can say."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await services.ledger.workers()
+            return await services.ledger.fleet.workers()
     except (LedgerUnavailable, TimeoutError):
         return None
 
@@ -165,7 +165,7 @@ def _short(detail: str) -> str:
 
 async def _workers(services: Services) -> list[WorkerView] | None:
     try:
-        return [_worker(beat) for beat in await services.ledger.workers()]
+        return [_worker(beat) for beat in await services.ledger.fleet.workers()]
     except LedgerUnavailable:
         return None
 

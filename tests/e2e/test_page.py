@@ -69,13 +69,13 @@ async def visit(api: ApiServer, browser: Browser, samples: Path) -> AsyncIterato
 async def run_to_end(api: ApiServer, claim: Claim, outcome: PipelineResult) -> None:
     """What a worker records for a job that goes well."""
     ledger = api.services.ledger
-    await ledger.record(claim, started(Stage.FETCH))
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
-    await ledger.record(
+    await ledger.claims.record(claim, started(Stage.FETCH))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(
         claim, completed(Stage.VISION, outcome.observation), completed(Stage.RULE), started(Stage.ANSWER)
     )
-    await ledger.record(claim, completed(Stage.ANSWER, outcome.answer))
-    await ledger.complete(claim, outcome)
+    await ledger.claims.record(claim, completed(Stage.ANSWER, outcome.answer))
+    await ledger.claims.complete(claim, outcome)
 
 
 def spoken(words: str, *, degraded: bool = False) -> PipelineResult:
@@ -108,18 +108,18 @@ async def test_a_scan_goes_through_its_stages_to_category_and_steps(api: ApiServ
 
     claim = await first_claim(ledger)
     assert (claim.input.image_url, claim.input.locale, claim.input.user_input) == (PHOTO, Locale.KO, "")
-    await ledger.record(claim, started(Stage.FETCH))
+    await ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     assert (await visit.stages())[0] == "completed"
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
     await visit.shows(Stage.VISION, "started")
     await expect(page.locator("#progress")).to_have_js_property("value", 20)
-    await ledger.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
+    await ledger.claims.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
     await visit.shows(Stage.ANSWER, "started")
     assert await visit.stages() == ["completed", "completed", "completed", "completed", "started", "waiting"]
     await expect(page.locator("#result")).to_be_hidden()
 
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     await visit.ends("completed")
     assert await visit.stages() == ["completed"] * 6
     assert await visit.texts("#category > span") == ["재활용폐기물", "유리병"]
@@ -152,10 +152,10 @@ async def test_a_degraded_result_says_so(api: ApiServer, visit: Visit) -> None:
 
 async def test_a_waiting_scan_shows_how_many_are_ahead_as_they_become_fewer(api: ApiServer, visit: Visit) -> None:
     ledger = api.services.ledger
-    ahead = [(await ledger.create(new_job())).job_id for _ in range(7)]
+    ahead = [(await ledger.submissions.create(new_job())).job_id for _ in range(7)]
     await visit.submit()
     await expect(visit.page.locator("#status")).to_contain_text("7")
-    assert await ledger.claim(ahead[0])
+    assert await ledger.claims.claim(ahead[0])
     await expect(visit.page.locator("#status")).to_contain_text("6")
 
 
@@ -169,8 +169,8 @@ async def test_the_question_reaches_the_job(api: ApiServer, visit: Visit) -> Non
 async def test_a_failed_job_shows_its_code_and_no_result(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
-    await api.services.ledger.fail(claim, failure(claim), Stage.FETCH)
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.fail(claim, failure(claim), Stage.FETCH)
     await visit.ends("failed")
     await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "source.timeout")
     await expect(visit.page.locator("#failure-trace")).to_have_text(claim.trace_id)
@@ -183,7 +183,7 @@ async def test_a_failed_job_shows_its_code_and_no_result(api: ApiServer, visit: 
 async def test_a_job_that_may_succeed_later_can_be_tried_again(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     first = await first_claim(api.services.ledger)
-    await api.services.ledger.fail(first, failure(first), Stage.FETCH)
+    await api.services.ledger.claims.fail(first, failure(first), Stage.FETCH)
     await visit.page.click("#retry")
     second = await first_claim(api.services.ledger)
     assert second.job_id != first.job_id
@@ -196,7 +196,7 @@ async def test_a_job_that_may_succeed_later_can_be_tried_again(api: ApiServer, v
 async def test_a_job_that_would_fail_again_offers_no_retry(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.fail(claim, failure(claim, "source.corrupt_image", retryable=False), Stage.FETCH)
+    await api.services.ledger.claims.fail(claim, failure(claim, "source.corrupt_image", retryable=False), Stage.FETCH)
     await visit.ends("failed")
     await expect(visit.page.locator("#retry")).to_be_hidden()
 
@@ -353,7 +353,7 @@ async def test_nothing_scrolls_sideways_on_a_phone(
     assert await visit.page.evaluate(width) == 360
     await visit.submit(f"{PHOTO}?{'x' * 500}")
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     await expect(visit.page.locator("#preview")).to_be_visible()
     assert await visit.page.evaluate(width) == 360
@@ -390,11 +390,11 @@ async def test_the_outcome_takes_the_focus_from_the_button(api: ApiServer, visit
 async def test_cancel_ends_the_job(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     await visit.page.click("#cancel")
     await visit.ends("cancelled")
-    job = await api.services.ledger.get(claim.job_id)
+    job = await api.services.ledger.submissions.get(claim.job_id)
     assert job
     assert job.status is JobStatus.CANCELLED
     await expect(visit.page.locator("#cancelled")).to_be_visible()
@@ -405,7 +405,7 @@ async def test_cancel_ends_the_job(api: ApiServer, visit: Visit) -> None:
 async def test_a_job_that_somebody_else_cancels_ends_here_too(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.cancel(claim.job_id)
+    await api.services.ledger.submissions.cancel(claim.job_id)
     await visit.ends("cancelled")
 
 
@@ -417,7 +417,7 @@ async def test_a_second_submit_while_a_scan_runs_sends_nothing(api: ApiServer, v
     await visit.ends("cancelled")
     posted = [urlsplit(request.url).path for request in visit.requests if request.method == "POST"]
     assert [path for path in posted if path == "/api/v1/scan"] == ["/api/v1/scan"]
-    assert await api.services.ledger.depth() == 0
+    assert await api.services.ledger.fleet.depth() == 0
 
 
 @pytest.mark.parametrize("fault", ["refused", "cut"])
@@ -431,7 +431,7 @@ async def test_without_the_stream_polling_brings_the_result(api: ApiServer, visi
     await visit.page.route("**/events", fail)
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     await run_to_end(api, claim, result())
     await visit.ends("completed")
@@ -477,7 +477,7 @@ async def test_an_api_out_of_reach_is_said_and_sending_again_stays_one_job(api: 
     await visit.page.click("#retry")
     await visit.ends("running")
     assert keys == [keys[0]] * 2
-    assert await api.services.ledger.depth() == 1
+    assert await api.services.ledger.fleet.depth() == 1
 
 
 async def test_a_fault_of_the_request_names_the_fields(visit: Visit) -> None:
@@ -754,7 +754,7 @@ async def test_cancel_while_uploading_leaves_no_job(
         assert await visit.stages() == ["skipped"] * 7
     await visit.page.wait_for_load_state("networkidle")
     assert ("POST", SCAN) not in visit.asked
-    assert await api.services.ledger.depth() == 0
+    assert await api.services.ledger.fleet.depth() == 0
     assert kept(uploads) == []
 
     await visit.page.click("#submit")
@@ -889,10 +889,10 @@ async def test_once_the_photo_is_there_only_the_request_is_sent_again(
     await visit.page.click("#retry")
     await visit.ends("running")
     assert keys == [keys[0]] * 2
-    assert await ledger.depth() == 1
+    assert await ledger.fleet.depth() == 1
 
     first = await first_claim(ledger)
-    await ledger.fail(first, failure(first), Stage.FETCH)
+    await ledger.claims.fail(first, failure(first), Stage.FETCH)
     await visit.page.click("#retry")
     second = await first_claim(ledger)
     assert second.job_id != first.job_id

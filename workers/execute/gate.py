@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import structlog
 
-from jobs.circuit import AT_ONCE, PAUSES, CallOutcome, CircuitState, CircuitStore, Permit, Tally, Turn
-from jobs.redis.connection import LedgerUnavailable
+from jobs.circuit import AT_ONCE, PAUSES, CallCounts, CallOutcome, CircuitState, CircuitStore, Permit, Turn
+from jobs.errors import LedgerUnavailable
 from pipeline.errors import ModelAccount, ModelRateLimited, PipelineError
 from pipeline.models import ModelPaused
 from workers.execute.budget import Budget
@@ -63,7 +63,7 @@ class CircuitBreaker:
         self._per_minute = per_minute
         self._budget = budget or Budget()
         self._views: dict[str, _View] = {}
-        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._tallies: defaultdict[str, CallCounts] = defaultdict(CallCounts)
 
     def look(self, model: str) -> None:
         view = self._views.get(model)
@@ -145,7 +145,7 @@ class CircuitBreaker:
 
     async def _tell(self, model: str, ended: CallOutcome | None = None) -> CircuitState | None:
         """Hand in the tally and renew the view. None when Redis cannot be asked; then the view stays as it was."""
-        tally = self._tallies.pop(model, Tally())
+        tally = self._tallies.pop(model, CallCounts())
         try:
             pause = await self._upstream.report(model, tally, ended)
         except LedgerUnavailable:
@@ -161,5 +161,5 @@ class CircuitBreaker:
         return self._refusal(model, view.cause or ModelRateLimited, view.seconds or PROBE_PATIENCE, view.spread)
 
     def _refusal(self, model: str, cause: type[PipelineError], seconds: float, spread: float) -> ModelPaused:
-        self._tallies[model].refused += 1
+        self._tallies[model].rejected += 1
         return ModelPaused(model, cause, seconds=seconds, spread=spread)

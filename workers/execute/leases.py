@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
-from jobs.redis.connection import LedgerUnavailable
 
 ANSWER_TIME = 1.0
 """Seconds until work on a claim that Redis knows no more is stopped."""
@@ -55,7 +55,7 @@ class Leases:
 
     async def _renew(self, held: HeldLease) -> None:
         try:
-            await self._ledger.renew(held.claim)
+            await self._ledger.claims.renew(held.claim)
         except StaleClaim:
             # Perhaps by this process's own final write, whose answer is on its way; then the hold ends by itself.
             await asyncio.sleep(ANSWER_TIME)

@@ -29,7 +29,7 @@ class JobResultCache:
         self._fingerprint = fingerprint
         if self.claim.input.fresh:
             return None
-        ask = partial(self.ledger.reserve, fingerprint, self.claim.job_id)
+        ask = partial(self.ledger.claims.reserve, fingerprint, self.claim.job_id)
         found = first = await retry_write(ask, until=math.inf)  # The job's deadline ends it.
         while found.holder is not None and found.holder == first.holder:
             await asyncio.sleep(POLL)

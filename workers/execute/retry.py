@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
+from jobs.circuit import MAX_RETRY_AFTER
 from pipeline.errors import PipelineError
 from pipeline.models import ModelPaused
 
 BASE_DELAY = 1.0
 LONGEST_DELAY = 30.0
-MAX_RETRY_AFTER = 300.0
-"""A Retry-After beyond this is cut to it."""
-
 SHORTEST_RUN = 1.0
 """A retry that would leave less than this of the deadline is not worth a call."""
 

@@ -11,9 +11,9 @@ import structlog
 from celery.exceptions import Reject
 
 from jobs.drafts import DraftStore
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError
-from jobs.redis.connection import LedgerUnavailable
 from pipeline.errors import (
     Internal,
     JobDeadlineExceeded,
@@ -69,7 +69,7 @@ class JobRunner:
         pipeline = self.pipeline()
         claimed_until = asyncio.get_running_loop().time() + CLAIM_PATIENCE
         try:
-            take = partial(self.ledger.claim, job_id, uuid4().hex, version=pipeline.version)
+            take = partial(self.ledger.claims.claim, job_id, uuid4().hex, version=pipeline.version)
             claim = await retry_write(take, until=claimed_until)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
@@ -96,7 +96,7 @@ class JobRunner:
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await self.ledger.release(claim)
+            await self.ledger.claims.release(claim)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", error=str(error))
         else:
@@ -128,7 +128,7 @@ class JobRunner:
         else:
             result = finished.result
             shared = run.reuse.to_share(result)
-            complete = partial(self.ledger.complete, run.claim, result, *finished.steps, shared=shared)
+            complete = partial(self.ledger.claims.complete, run.claim, result, *finished.steps, shared=shared)
             await retry_write(complete, until=run.ends_at)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
@@ -189,7 +189,7 @@ class JobRunner:
     async def _park_or_fail(self, run: "_Run", pause: ModelPaused) -> None:
         match retry.wait_out(pause, time_left=run.time_left, chance=run.chance):
             case RetryIn(seconds):
-                await retry_write(partial(self.ledger.park, run.claim, delay=seconds), until=run.ends_at)
+                await retry_write(partial(self.ledger.claims.park, run.claim, delay=seconds), until=run.ends_at)
                 log.info("job.parked", model=pause.model, code=pause.cause.spec.code, seconds=seconds)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
@@ -199,7 +199,9 @@ class JobRunner:
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent)
+                put_back = partial(
+                    self.ledger.claims.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent
+                )
                 await retry_write(put_back, until=run.ends_at)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
@@ -209,7 +211,7 @@ class JobRunner:
     async def _fail(self, run: "_Run", error: PipelineError, stage: Stage) -> None:
         spec = error.spec
         why = JobError(code=spec.code, retryable=spec.retryable, trace_id=run.claim.trace_id)
-        await retry_write(partial(self.ledger.fail, run.claim, why, stage, spent=error.spent), until=run.ends_at)
+        await retry_write(partial(self.ledger.claims.fail, run.claim, why, stage, spent=error.spent), until=run.ends_at)
         level = log.error if spec.alert else log.warning
         level("job.failed", code=spec.code, blame=spec.blame, stage=stage, detail=error.detail)
 
@@ -240,7 +242,7 @@ class _Progress:
 
     async def _write(self, *events: StageEvent, spent: PaidCall | None = None) -> None:
         self._writes += 1
-        write = partial(self._ledger.record, self._claim, *events, write=self._writes, spent=spent)
+        write = partial(self._ledger.claims.record, self._claim, *events, write=self._writes, spent=spent)
         await retry_write(write, until=self._ends_at)
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from jobs.redis.connection import LedgerUnavailable
+from jobs.errors import LedgerUnavailable
 
 PAUSE = 0.5
 

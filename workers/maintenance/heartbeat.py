@@ -22,9 +22,9 @@ class Heartbeat:
         """Also between two rounds, when there is news: what was said before is replaced. Raises LedgerUnavailable."""
         async with self._turn:  # Else an older one that takes longer would be written over a newer one.
             beat = self._say()
-            await self._ledger.beat(beat, instead_of=self._said)
+            await self._ledger.fleet.beat(beat, instead_of=self._said)
             self._said = beat
 
     async def depart(self) -> None:
         if self._said is not None:
-            await self._ledger.depart(self._said)
+            await self._ledger.fleet.depart(self._said)

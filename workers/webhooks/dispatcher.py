@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from jobs.deliveries import AttemptError, Begun, Deliveries, Due, Outcome, Report
+from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import WebhookView
 from pipeline.knowledge.texts import Texts
 from workers.webhooks.sender import Reply, WebhookSender
@@ -150,7 +150,7 @@ class Deliverer:
         return plan(reply, attempt.step, self._schedule).model_copy(update={"seconds": seconds})
 
     async def _tell(self, job_id: str, url: str) -> Reply:
-        job = await self._ledger.get(job_id)
+        job = await self._ledger.submissions.get(job_id)
         if job is None:
             raise LookupError("the record has gone, although a delivery keeps it")
         body = WebhookView.of(job, self._texts()).model_dump_json().encode()

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from jobs.circuit import MAX_RETRY_AFTER, PAUSES, CircuitState, CircuitStore, Tally
+from jobs.circuit import MAX_RETRY_AFTER, PAUSES, CallCounts, CircuitState, CircuitStore
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from pipeline.errors import (
@@ -77,7 +77,7 @@ async def is_let_through(gate: CircuitBreaker) -> bool:
 
 
 async def state(ledger: Ledger) -> CircuitState:
-    return await CircuitStore(ledger).report(MODEL, Tally())
+    return await CircuitStore(ledger).report(MODEL, CallCounts())
 
 
 async def end_pause(ledger: Ledger, *gates: CircuitBreaker) -> None:
@@ -270,7 +270,7 @@ async def test_the_more_are_sent_away_the_wider_they_come_back(gate: CircuitBrea
     await rejected(gate, LONG)
     assert (await _refusal(gate)).spread == 0
     for jobs, spread in ((100, 5.0), (9900, LONGEST_SPREAD)):
-        await CircuitStore(ledger).report(MODEL, Tally(refused=jobs))
+        await CircuitStore(ledger).report(MODEL, CallCounts(rejected=jobs))
         await gate.refresh()
         assert (await _refusal(gate)).spread == pytest.approx(spread, abs=0.2)
     await end_pause(ledger, gate)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.circuit import MAX_RETRY_AFTER
 from pipeline.errors import (
     CATALOGUE,
     ModelBadOutput,
@@ -14,7 +15,7 @@ from pipeline.errors import (
     SourceUnreachable,
 )
 from pipeline.models import ModelPaused
-from workers.execute.retry import LONGEST_DELAY, MAX_RETRY_AFTER, SHORTEST_RUN, GiveUp, RetryIn, decide, wait_out
+from workers.execute.retry import LONGEST_DELAY, SHORTEST_RUN, GiveUp, RetryIn, decide, wait_out
 
 FOREVER = 1e9
 
