@@ -9,7 +9,7 @@ from starlette.requests import Request
 from api.http.problems import RETRY_AFTER_SECONDS, Problem
 from api.metrics import Metrics
 from api.settings import ApiSettings
-from jobs.backlog import BacklogReader, Line
+from jobs.backlog import Backlog, BacklogReader
 from jobs.ledger.ledger import Ledger
 from jobs.model import NewJob
 from jobs.rate_limit import Allowance, RateLimit
@@ -51,25 +51,25 @@ class Admission:
             raise Problem("request.rate_limited", headers=headers | _retry_after(allowance.retry_after))
         return headers
 
-    async def join(self, job: NewJob, idempotency_key: str | None) -> Line:
+    async def join(self, job: NewJob, idempotency_key: str | None) -> Backlog:
         """The line that a new job may join. A repeat is always admitted.
 
         Raises Problem `queue.saturated`. Not atomic: concurrent submits may exceed the limit by their number.
         """
-        line = await self._backlog_reader.look()
-        refusal = self._refusal(line, job)
-        if refusal is None or (idempotency_key and await self._ledger.knows(idempotency_key)):
-            return line
+        backlog = await self._backlog_reader.read()
+        refusal = self._refusal(backlog, job)
+        if refusal is None or (idempotency_key and await self._ledger.submissions.knows(idempotency_key)):
+            return backlog
         reason, retry_after = refusal
         self._metrics.count_refusal(reason)
         raise Problem("queue.saturated", headers=_retry_after(retry_after))
 
-    def _refusal(self, line: Line, job: NewJob) -> tuple[Reason, float] | None:
+    def _refusal(self, backlog: Backlog, job: NewJob) -> tuple[Reason, float] | None:
         """Why the job may not join, and after how many seconds it may, at the present pace. None if it may."""
-        ahead = line.ahead(job.priority)
-        wait = line.wait(job.priority, ahead)
+        ahead = backlog.jobs_ahead(job.priority)
+        wait = backlog.wait(job.priority, ahead)
         if ahead >= self._max_queued:
-            longest = line.wait(job.priority, self._max_queued - 1)
+            longest = backlog.wait(job.priority, self._max_queued - 1)
             return Reason.DEPTH, RETRY_AFTER_SECONDS if wait is None or longest is None else wait - longest
         if wait is not None and wait > job.deadline:
             return Reason.DEADLINE, wait - job.deadline

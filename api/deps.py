@@ -16,9 +16,9 @@ from api.version_skew import VersionSkew
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
 from jobs.deliveries import Deliveries
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Feed
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable
 from jobs.settings import JobsSettings
 from kit.address import AddressGuard
 from pipeline.knowledge.knowledge import Knowledge
@@ -58,7 +58,7 @@ class Services:
 
     async def models(self) -> tuple[str, ...]:
         """Names that a request may give as its model: the models of the live workers."""
-        return tuple(sorted({model for beat in await self.ledger.workers() for model in beat.models}))
+        return tuple(sorted({model for beat in await self.ledger.fleet.workers() for model in beat.models}))
 
 
 async def _services(request: Request) -> Services:

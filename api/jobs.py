@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from api.deps import Services
 from api.http.problems import Problem, invalid, unavailable
 from api.schemas.jobs import SubmittedView
-from jobs.backlog import Line
-from jobs.broker.queue import job_born_at
+from jobs.backlog import Backlog
+from jobs.ids import job_born_at
 from jobs.model import Created, Job, JobKind, JobStatus, NewJob
 from kit.errors import UnsafeUrl
 from pipeline.errors import JobDeadlineExceeded, SourceUrlUnsafe
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 async def submit_job(
     job: NewJob, services: Services, *, key: str | None = None, fingerprint: str = ""
-) -> tuple[Created, Line]:
+) -> tuple[Created, Backlog]:
     """Record the job, then send it. Returns the line that it joined, too.
 
     Idempotent under the same `key` and `fingerprint`. When sending fails the job stays recorded: a repeat with the same
@@ -37,12 +37,12 @@ async def submit_job(
     if job.input.image_url:
         _check_photo_url(job.input.image_url, services)
     scoped = f"{ANONYMOUS}:{key}" if key else None
-    line = await services.admission.join(job, scoped)
-    created = await services.ledger.create(job, idempotency_key=scoped, fingerprint=fingerprint)
+    backlog = await services.admission.join(job, scoped)
+    created = await services.ledger.submissions.create(job, idempotency_key=scoped, fingerprint=fingerprint)
     if created.is_waiting:
         await services.queue.enqueue(created.job_id, job.priority)
     log.info("job.submitted", job_id=created.job_id, kind=job.kind, is_new=created.is_new)
-    return created, line
+    return created, backlog
 
 
 def _check_photo_url(url: str, services: Services) -> None:
@@ -53,16 +53,16 @@ def _check_photo_url(url: str, services: Services) -> None:
         raise SourceUrlUnsafe(str(error)) from error
 
 
-async def submitted_view(created: Created, new: NewJob, line: Line, services: Services) -> SubmittedView:
+async def submitted_view(created: Created, new: NewJob, backlog: Backlog, services: Services) -> SubmittedView:
     """The answer to a submit; for a repeat it shows the first job as it is now."""
     if created.is_new:
-        ahead = line.ahead(new.priority)
+        ahead = backlog.jobs_ahead(new.priority)
         return SubmittedView.of(
             created.job_id,
             new.kind,
             status=JobStatus.QUEUED,
             queue_position=ahead + 1,
-            estimated_wait=line.wait(new.priority, ahead),
+            estimated_wait=backlog.wait(new.priority, ahead),
             pipeline_version=new.pipeline_version,
         )
     job = await services.backlog_reader.with_wait(await find_job(created.job_id, new.kind, services))
@@ -89,7 +89,7 @@ async def wait_until_ended(job_id: str, wait_seconds: float, services: Services,
         raise unavailable()
     if not is_own:
         raise Problem("job.unfinished")
-    job = await services.ledger.give_up(job_id)
+    job = await services.ledger.submissions.give_up(job_id)
     if job is None:
         raise JobDeadlineExceeded("the record was gone when the wait was over")
     return job

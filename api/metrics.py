@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jobs.backlog import BacklogReader, Line
+from jobs.backlog import Backlog, BacklogReader
 from jobs.circuit import CAUSES, CircuitStore, ModelFigures
 from jobs.deliveries import Deliveries, Outcome
+from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.model import Priority, WorkerBeat
-from jobs.redis.connection import LedgerUnavailable
 from jobs.usage import Day, ModelUsage, UsageReader, left_of
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.knowledge.watch import Watch
@@ -70,10 +70,10 @@ async def _read_ledger(
     usage_reader = UsageReader(ledger)
     live: list[WorkerBeat] | None
     try:
-        live = await ledger.workers()
+        live = await ledger.fleet.workers()
         metrics = [
-            *_job_metrics(await ledger.counts()),
-            *_backlog_metrics(await backlog_reader.look()),
+            *_job_metrics(await ledger.fleet.counts()),
+            *_backlog_metrics(await backlog_reader.read()),
             *_delivery_metrics(await deliveries.counts()),
             *_circuit_metrics(await CircuitStore(ledger).figures()),
             *_usage_metrics(await usage_reader.ever()),
@@ -112,11 +112,11 @@ def _job_metrics(counts: dict[str, int]) -> Iterator[Metric]:
     yield finished
 
 
-def _backlog_metrics(line: Line) -> Iterator[Metric]:
+def _backlog_metrics(backlog: Backlog) -> Iterator[Metric]:
     queued = GaugeMetricFamily("bunri_jobs_queued", "Waiting now, by lane.", labels=("priority",))
-    queued.add_metric((Priority.INTERACTIVE,), line.interactive)
-    queued.add_metric((Priority.BULK,), line.bulk)
-    yield from (queued, _gauge("bunri_jobs_running", line.running), _gauge("bunri_workers_slots", line.slots))
+    queued.add_metric((Priority.INTERACTIVE,), backlog.interactive)
+    queued.add_metric((Priority.BULK,), backlog.bulk)
+    yield from (queued, _gauge("bunri_jobs_running", backlog.running), _gauge("bunri_workers_slots", backlog.slots))
 
 
 def _delivery_metrics(counts: dict[Outcome, int]) -> Iterator[Metric]:
@@ -156,7 +156,7 @@ def _circuit_metrics(models: list[ModelFigures]) -> Iterator[Metric]:
         left.add_metric((each.model,), each.seconds)
         pauses.add_metric((each.model,), each.pauses)
         probes.add_metric((each.model,), each.probes)
-        refused.add_metric((each.model,), each.refused)
+        refused.add_metric((each.model,), each.rejected)
     yield from (paused, left, pauses, probes, refused)
 
 

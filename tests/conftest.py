@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.ledger.ledger import PERMANENT_KEYS
+from jobs.redis.keys import PERMANENT_KEYS
 from tests.support.redis_server import RedisServer, start_redis
 
 SETTINGS = (

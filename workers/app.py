@@ -18,10 +18,10 @@ from jobs.broker.queue import JobQueue
 from jobs.circuit import CircuitStore
 from jobs.deliveries import Deliveries
 from jobs.drafts import DraftStore
+from jobs.errors import LedgerUnavailable
 from jobs.leadership import RENEW_EVERY, Leadership
 from jobs.ledger.ledger import Ledger
 from jobs.model import OverBudget, WorkerBeat
-from jobs.redis.connection import LedgerUnavailable
 from jobs.settings import JobsSettings
 from kit import gc_tuning
 from kit.logs import configure_logs

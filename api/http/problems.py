@@ -11,8 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.responses import json_response
-from jobs.ledger.ledger import IdempotencyMismatch
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
+from jobs.errors import IdempotencyMismatch, LedgerUnavailable, QueueUnavailable
 from pipeline.errors import CATALOGUE, Blame, ErrorSpec, PipelineError
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.knowledge.watch import Watch

@@ -23,9 +23,9 @@ from api.jobs import photo_source, request_fingerprint, require_model, submit_jo
 from api.paths import API, job_path
 from api.schemas.jobs import ChatView, SubmittedView
 from api.schemas.requests import ChatRequest
-from jobs.broker.queue import new_job_id
+from jobs.errors import LedgerUnavailable
+from jobs.ids import new_job_id
 from jobs.model import JobKind, NewJob
-from jobs.redis.connection import LedgerUnavailable
 from kit.text import clean
 from pipeline.types import AnswerForm, JobInput
 
@@ -103,7 +103,7 @@ async def _answer(body: ChatRequest, job: NewJob, request: Request, services: Se
             key is None
         ):  # A job recorded but not sent must not run, and cost, later; with a key a repeat may still ask for it.
             with suppress(LedgerUnavailable):
-                await services.ledger.cancel(job.job_id)
+                await services.ledger.submissions.cancel(job.job_id)
         view = ChatView.failed(problem.code, job_id, texts, locale)
         return json_response(view, status=201, headers=headers | problem.headers)
     return json_response(ChatView.of(ended, texts), status=201, headers=headers)

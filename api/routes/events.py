@@ -19,9 +19,9 @@ from api.jobs import find_job
 from api.paths import API
 from api.routes.jobs import operation_name
 from jobs.drafts import TextDelta
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Followed
 from jobs.model import JobEvent, JobKind
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import TokenView, error_of, result_of
 from pipeline.types import Stage
 
@@ -75,7 +75,7 @@ def event_routes(kind: JobKind) -> APIRouter:
         """Follow the job. `done` is always `completed`; its `outcome` says how it ended, with `result` or `error`."""
         job = await find_job(job_id, kind, services)
         after = await _last_seen(job_id, last_event_id, services)
-        if job.status.is_final and not await services.ledger.events(job_id, after):
+        if job.status.is_final and not await services.ledger.submissions.events(job_id, after):
             return Response(status_code=204)
         return EventStream(partial(_chunks, job_id, after, services, drafts=has_tokens))
 
@@ -150,7 +150,7 @@ def _token_event(job_id: str, delta: TextDelta) -> bytes:
 async def _done_data(event: JobEvent, services: Services) -> bytes:
     """The last event's data, with the result or the error's message added: the ledger stores the event without."""
     data = orjson.loads(event.data)
-    job = await services.ledger.get(data["job_id"])
+    job = await services.ledger.submissions.get(data["job_id"])
     if job is None:
         return event.data
     texts = services.knowledge.texts
@@ -165,4 +165,4 @@ async def _last_seen(job_id: str, last_event_id: str | None, services: Services)
     if last_event_id is None or not (last_event_id.isascii() and last_event_id.isdigit()):
         return 0
     number = int(last_event_id[:9])
-    return number if number <= len(await services.ledger.events(job_id)) else 0
+    return number if number <= len(await services.ledger.submissions.events(job_id)) else 0

@@ -62,7 +62,7 @@ def job_routes(kind: JobKind) -> APIRouter:
     async def cancel(job_id: str, services: ServicesDep) -> Response:
         """Stop the job. Doing it twice is fine; a job that has completed or failed is 409."""
         await find_job(job_id, kind, services)
-        job = await services.ledger.cancel(job_id)
+        job = await services.ledger.submissions.cancel(job_id)
         if job is None:
             raise missing_job(job_id, services)
         if job.status is not JobStatus.CANCELLED:

@@ -16,8 +16,8 @@ from api.paths import API
 from api.schemas.errors import CatalogueEntryView
 from api.schemas.service import CheckView, HealthView, PipelineView, ReadinessView, WorkerView
 from api.schemas.usage import UsageView
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from jobs.model import WorkerBeat
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
 from jobs.usage import DAYS_KEPT, UsageReader
 from pipeline.errors import ErrorSpec
 from pipeline.knowledge.texts import Texts
@@ -123,7 +123,7 @@ async def _live_workers(services: Services) -> list[WorkerBeat] | None:
     """None when the ledger cannot be reached."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await services.ledger.workers()
+            return await services.ledger.fleet.workers()
     except (LedgerUnavailable, TimeoutError):
         return None
 
@@ -160,7 +160,7 @@ def _shortened(detail: str) -> str:
 async def _worker_views(services: Services) -> list[WorkerView] | None:
     """None when the ledger cannot be reached."""
     try:
-        return [_worker_view(beat) for beat in await services.ledger.workers()]
+        return [_worker_view(beat) for beat in await services.ledger.fleet.workers()]
     except LedgerUnavailable:
         return None
 

@@ -36,9 +36,9 @@ from api.routes.jobs import result_response
 from api.schemas.jobs import ProcessingView, ResultView, SubmittedView
 from api.schemas.requests import ClassifyRequest, ScanRequest
 from api.schemas.service import CategoryView
-from jobs.broker.queue import new_job_id
+from jobs.errors import LedgerUnavailable
+from jobs.ids import new_job_id
 from jobs.model import JobError, JobKind, NewJob
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import JobView
 from kit.errors import UnsafeUrl
 from pipeline.types import JobInput, Locale
@@ -122,7 +122,7 @@ async def classify(body: ClassifyRequest, request: Request, services: ServicesDe
         ended = await wait_until_ended(task_id, services.settings.classify_wait, services)
     except REFUSALS as error:
         with suppress(LedgerUnavailable):  # A job recorded but not sent must not run, and cost, later.
-            await services.ledger.cancel(job_id)
+            await services.ledger.submissions.cancel(job_id)
         spec = ALL_CODES[as_problem(error).code]
         failure = JobError(code=spec.code, retryable=spec.retryable, trace_id=trace_id)
         return json_response(ResultView.failed(task_id, failure, texts, Locale.KO))

@@ -284,9 +284,9 @@ async def test_a_workers_health_check_looks_for_the_beat_of_its_own_host(redis_u
         return subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, check=False).returncode
 
     ledger = Ledger.connect(JobsSettings.model_validate({"redis_url": redis_url}))
-    await ledger.beat(WorkerBeat(worker="elsewhere:7", pipeline_version="1", models=()))
+    await ledger.fleet.beat(WorkerBeat(worker="elsewhere:7", pipeline_version="1", models=()))
     assert check() == 1
-    await ledger.beat(WorkerBeat(worker=f"{socket.gethostname()}:7", pipeline_version="1", models=()))
+    await ledger.fleet.beat(WorkerBeat(worker=f"{socket.gethostname()}:7", pipeline_version="1", models=()))
     assert check() == 0
     await ledger.close()
 

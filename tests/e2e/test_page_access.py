@@ -76,7 +76,7 @@ async def test_nothing_scrolls_sideways_on_a_phone(api: ApiServer, browser: Brow
         assert await visit.page.evaluate(width) == 360
         await visit.submit(f"{PHOTO}?{'x' * 500}")
         claim = await first_claim(api.services.ledger)
-        await api.services.ledger.record(claim, started(Stage.FETCH))
+        await api.services.ledger.claims.record(claim, started(Stage.FETCH))
         await visit.shows(Stage.FETCH, "started")
         await expect(visit.page.locator("#preview")).to_be_visible()
         assert await visit.page.evaluate(width) == 360

@@ -28,18 +28,18 @@ async def test_a_scan_goes_through_its_stages_to_category_and_steps(api: ApiServ
 
     claim = await first_claim(ledger)
     assert (claim.input.image_url, claim.input.locale, claim.input.user_input) == (PHOTO, Locale.KO, "")
-    await ledger.record(claim, started(Stage.FETCH))
+    await ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     assert (await visit.stages())[0] == "completed"
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
     await visit.shows(Stage.VISION, "started")
     await expect(page.locator("#progress")).to_have_js_property("value", 20)
-    await ledger.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
+    await ledger.claims.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
     await visit.shows(Stage.ANSWER, "started")
     assert await visit.stages() == ["completed", "completed", "completed", "completed", "started", "waiting"]
     await expect(page.locator("#result")).to_be_hidden()
 
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     await visit.ends("completed")
     assert await visit.stages() == ["completed"] * 6
     assert await visit.texts("#category > span") == ["재활용폐기물", "유리병"]
@@ -72,10 +72,10 @@ async def test_a_degraded_result_says_so(api: ApiServer, visit: Visit) -> None:
 
 async def test_a_waiting_scan_shows_how_many_are_ahead_as_they_become_fewer(api: ApiServer, visit: Visit) -> None:
     ledger = api.services.ledger
-    ahead = [(await ledger.create(new_job())).job_id for _ in range(7)]
+    ahead = [(await ledger.submissions.create(new_job())).job_id for _ in range(7)]
     await visit.submit()
     await expect(visit.page.locator("#status")).to_contain_text("7")
-    assert await ledger.claim(ahead[0])
+    assert await ledger.claims.claim(ahead[0])
     await expect(visit.page.locator("#status")).to_contain_text("6")
 
 
@@ -89,8 +89,8 @@ async def test_the_question_reaches_the_job(api: ApiServer, visit: Visit) -> Non
 async def test_a_failed_job_shows_its_code_and_no_result(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
-    await api.services.ledger.fail(claim, job_error(claim), Stage.FETCH)
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.fail(claim, job_error(claim), Stage.FETCH)
     await visit.ends("failed")
     await expect(visit.page.locator("#failure")).to_have_attribute("data-code", "source.timeout")
     await expect(visit.page.locator("#failure-trace")).to_have_text(claim.trace_id)
@@ -103,7 +103,7 @@ async def test_a_failed_job_shows_its_code_and_no_result(api: ApiServer, visit: 
 async def test_a_job_that_may_succeed_later_can_be_tried_again(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     first = await first_claim(api.services.ledger)
-    await api.services.ledger.fail(first, job_error(first), Stage.FETCH)
+    await api.services.ledger.claims.fail(first, job_error(first), Stage.FETCH)
     await visit.page.click("#retry")
     second = await first_claim(api.services.ledger)
     assert second.job_id != first.job_id
@@ -116,7 +116,7 @@ async def test_a_job_that_may_succeed_later_can_be_tried_again(api: ApiServer, v
 async def test_a_job_that_would_fail_again_offers_no_retry(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.fail(claim, job_error(claim, "source.corrupt_image", retryable=False), Stage.FETCH)
+    await api.services.ledger.claims.fail(claim, job_error(claim, "source.corrupt_image", retryable=False), Stage.FETCH)
     await visit.ends("failed")
     await expect(visit.page.locator("#retry")).to_be_hidden()
 
@@ -154,11 +154,11 @@ async def test_the_outcome_takes_the_focus_from_the_button(api: ApiServer, visit
 async def test_cancel_ends_the_job(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     await visit.page.click("#cancel")
     await visit.ends("cancelled")
-    job = await api.services.ledger.get(claim.job_id)
+    job = await api.services.ledger.submissions.get(claim.job_id)
     assert job
     assert job.status is JobStatus.CANCELLED
     await expect(visit.page.locator("#cancelled")).to_be_visible()
@@ -169,7 +169,7 @@ async def test_cancel_ends_the_job(api: ApiServer, visit: Visit) -> None:
 async def test_a_job_that_somebody_else_cancels_ends_here_too(api: ApiServer, visit: Visit) -> None:
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.cancel(claim.job_id)
+    await api.services.ledger.submissions.cancel(claim.job_id)
     await visit.ends("cancelled")
 
 
@@ -181,4 +181,4 @@ async def test_a_second_submit_while_a_scan_runs_sends_nothing(api: ApiServer, v
     await visit.ends("cancelled")
     posted = [urlsplit(request.url).path for request in visit.requests if request.method == "POST"]
     assert [path for path in posted if path == "/api/v1/scan"] == ["/api/v1/scan"]
-    assert await api.services.ledger.depth() == 0
+    assert await api.services.ledger.fleet.depth() == 0

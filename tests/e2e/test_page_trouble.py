@@ -29,7 +29,7 @@ async def test_without_the_stream_polling_brings_the_result(api: ApiServer, visi
     await visit.page.route("**/events", fail)
     await visit.submit()
     claim = await first_claim(api.services.ledger)
-    await api.services.ledger.record(claim, started(Stage.FETCH))
+    await api.services.ledger.claims.record(claim, started(Stage.FETCH))
     await visit.shows(Stage.FETCH, "started")
     await run_to_end(api.services.ledger, claim, result())
     await visit.ends("completed")
@@ -84,7 +84,7 @@ async def test_an_api_out_of_reach_is_said_and_sending_again_stays_one_job(api: 
     await visit.page.click("#retry")
     await visit.ends("running")
     assert keys == [keys[0]] * 2
-    assert await api.services.ledger.depth() == 1
+    assert await api.services.ledger.fleet.depth() == 1
 
 
 async def test_a_fault_of_the_request_names_the_fields(visit: Visit) -> None:

@@ -123,7 +123,7 @@ async def test_cancel_while_uploading_leaves_no_job(
         assert await visit.stages() == ["skipped"] * 7
     await visit.page.wait_for_load_state("networkidle")
     assert ("POST", SCAN) not in visit.asked
-    assert await api.services.ledger.depth() == 0
+    assert await api.services.ledger.fleet.depth() == 0
     assert kept(uploads) == []
 
     await visit.page.click("#submit")
@@ -258,10 +258,10 @@ async def test_once_the_photo_is_there_only_the_request_is_sent_again(
     await visit.page.click("#retry")
     await visit.ends("running")
     assert keys == [keys[0]] * 2
-    assert await ledger.depth() == 1
+    assert await ledger.fleet.depth() == 1
 
     first = await first_claim(ledger)
-    await ledger.fail(first, job_error(first), Stage.FETCH)
+    await ledger.claims.fail(first, job_error(first), Stage.FETCH)
     await visit.page.click("#retry")
     second = await first_claim(ledger)
     assert second.job_id != first.job_id

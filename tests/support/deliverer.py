@@ -48,10 +48,10 @@ async def delivering(
 async def completed_job(ledger: Ledger, callback_url: str) -> str:
     """A job that has just ended and is to be delivered."""
     job = new_job().model_copy(update={"callback_url": callback_url})
-    await ledger.create(job)
-    claim = await ledger.claim(job.job_id)
+    await ledger.submissions.create(job)
+    claim = await ledger.claims.claim(job.job_id)
     assert claim
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     return job.job_id
 
 

@@ -14,13 +14,13 @@ HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>
 
 async def run_to_end(ledger: Ledger, claim: Claim, outcome: PipelineResult) -> None:
     """Record what a worker records for a job that goes well."""
-    await ledger.record(claim, started(Stage.FETCH))
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
-    await ledger.record(
+    await ledger.claims.record(claim, started(Stage.FETCH))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(
         claim, completed(Stage.VISION, outcome.observation), completed(Stage.RULE), started(Stage.ANSWER)
     )
-    await ledger.record(claim, completed(Stage.ANSWER, outcome.answer))
-    await ledger.complete(claim, outcome)
+    await ledger.claims.record(claim, completed(Stage.ANSWER, outcome.answer))
+    await ledger.claims.complete(claim, outcome)
 
 
 def result_saying(words: str, *, degraded: bool = False) -> PipelineResult:

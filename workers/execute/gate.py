@@ -24,7 +24,7 @@ from jobs.circuit import (
     CircuitState,
     CircuitStore,
 )
-from jobs.redis.connection import LedgerUnavailable
+from jobs.errors import LedgerUnavailable
 from pipeline.errors import ModelAccount, ModelRateLimited, PipelineError
 from pipeline.models import ModelPaused
 from workers.execute.budget import Budget
@@ -176,5 +176,5 @@ class CircuitBreaker:
         )
 
     def _rejection(self, model: str, cause: type[PipelineError], seconds: float, spread: float) -> ModelPaused:
-        self._counts[model].refused += 1
+        self._counts[model].rejected += 1
         return ModelPaused(model, cause, seconds=seconds, spread=spread)

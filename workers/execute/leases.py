@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
-from jobs.redis.connection import LedgerUnavailable
 
 REVOKE_DELAY_SECONDS = 1.0
 """Time between the reply that a claim is stale and the stop of its work: the work's own final write may be why."""
@@ -56,7 +56,7 @@ class Leases:
 
     async def _renew(self, held: HeldLease) -> None:
         try:
-            await self._ledger.renew(held.claim)
+            await self._ledger.claims.renew(held.claim)
         except StaleClaim:
             # This process's own final write may be the cause, with its reply under way; then the hold ends by itself.
             await asyncio.sleep(REVOKE_DELAY_SECONDS)

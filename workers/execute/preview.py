@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from jobs.drafts import DraftStore
-from jobs.ledger.ledger import StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
 from jobs.model import Claim
-from jobs.redis.connection import LedgerUnavailable
 
 PREVIEW_INTERVAL_SECONDS = 0.05
 """Time between two writes. A model writes faster than anybody reads, and Redis carries all jobs."""

@@ -32,7 +32,7 @@ class JobResultCache:
         self._fingerprint = fingerprint
         if self.claim.input.fresh:
             return None
-        reserve = partial(self.ledger.reserve, fingerprint, self.claim.job_id)
+        reserve = partial(self.ledger.claims.reserve, fingerprint, self.claim.job_id)
         found = first = await retry_write(reserve, deadline=math.inf)  # The job's own deadline ends the wait.
         while found.holder is not None and found.holder == first.holder:
             await asyncio.sleep(CACHE_POLL_INTERVAL_SECONDS)

@@ -10,9 +10,9 @@ from uuid import uuid4
 import structlog
 
 from jobs.drafts import DraftStore
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError
-from jobs.redis.connection import LedgerUnavailable
 from pipeline.errors import (
     Internal,
     JobDeadlineExceeded,
@@ -68,7 +68,7 @@ class JobRunner:
         pipeline = self.current_pipeline()
         claim_deadline = asyncio.get_running_loop().time() + MAX_CLAIM_WAIT_SECONDS
         try:
-            claim_job = partial(self.ledger.claim, job_id, uuid4().hex, version=pipeline.version)
+            claim_job = partial(self.ledger.claims.claim, job_id, uuid4().hex, version=pipeline.version)
             claim = await retry_write(claim_job, deadline=claim_deadline)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
@@ -95,7 +95,7 @@ class JobRunner:
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await self.ledger.release(claim)
+            await self.ledger.claims.release(claim)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", error=str(error))
         else:
@@ -127,7 +127,7 @@ class JobRunner:
         else:
             result = run_result.result
             shared = run.result_cache.to_share(result)
-            complete = partial(self.ledger.complete, run.claim, result, *run_result.steps, shared=shared)
+            complete = partial(self.ledger.claims.complete, run.claim, result, *run_result.steps, shared=shared)
             await retry_write(complete, deadline=run.deadline)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
@@ -188,7 +188,7 @@ class JobRunner:
     async def _park_or_fail(self, run: "_Run", pause: ModelPaused) -> None:
         match retry.wait_out(pause, time_left=run.time_left, chance=run.chance):
             case RetryIn(seconds):
-                await retry_write(partial(self.ledger.park, run.claim, delay=seconds), deadline=run.deadline)
+                await retry_write(partial(self.ledger.claims.park, run.claim, delay=seconds), deadline=run.deadline)
                 log.info("job.parked", model=pause.model, code=pause.cause.spec.code, seconds=seconds)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
@@ -198,7 +198,9 @@ class JobRunner:
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                plan_retry = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent)
+                plan_retry = partial(
+                    self.ledger.claims.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent
+                )
                 await retry_write(plan_retry, deadline=run.deadline)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
@@ -209,7 +211,7 @@ class JobRunner:
         spec = error.spec
         job_error = JobError(code=spec.code, retryable=spec.retryable, trace_id=run.claim.trace_id)
         await retry_write(
-            partial(self.ledger.fail, run.claim, job_error, stage, spent=error.spent), deadline=run.deadline
+            partial(self.ledger.claims.fail, run.claim, job_error, stage, spent=error.spent), deadline=run.deadline
         )
         level = log.error if spec.alert else log.warning
         level("job.failed", code=spec.code, blame=spec.blame, stage=stage, detail=error.detail)
@@ -241,7 +243,7 @@ class _Progress:
 
     async def _write(self, *events: StageEvent, spent: PaidCall | None = None) -> None:
         self._writes += 1
-        write = partial(self._ledger.record, self._claim, *events, write=self._writes, spent=spent)
+        write = partial(self._ledger.claims.record, self._claim, *events, write=self._writes, spent=spent)
         await retry_write(write, deadline=self._deadline)
 
 

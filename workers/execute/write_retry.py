@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from jobs.redis.connection import LedgerUnavailable
+from jobs.errors import LedgerUnavailable
 
 WRITE_RETRY_INTERVAL_SECONDS = 0.5
 

@@ -25,10 +25,10 @@ class Heartbeat:
         """
         async with self._lock:  # Else an older beat that takes longer would overwrite a newer one.
             beat = self._current()
-            await self._ledger.beat(beat, instead_of=self._last)
+            await self._ledger.fleet.beat(beat, instead_of=self._last)
             self._last = beat
 
     async def depart(self) -> None:
         """Remove this worker from the list of those that live. Raises LedgerUnavailable."""
         if self._last is not None:
-            await self._ledger.depart(self._last)
+            await self._ledger.fleet.depart(self._last)

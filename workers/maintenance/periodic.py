@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from pipeline.errors import PipelineError
 
 log = structlog.get_logger()

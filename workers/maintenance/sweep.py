@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 async def expire_overdue(ledger: Ledger) -> None:
     """Fail the jobs whose deadline has passed."""
-    for job_id in await ledger.expire():
+    for job_id in await ledger.upkeep.expire_overdue():
         log.warning("job.deadline_passed", job_id=job_id)
 
 
@@ -46,15 +46,15 @@ class Rescuer:
         self._answered_at = now
         if now < self._resumes_at:
             return
-        for job_id in await self.ledger.rescue_stalled():
+        for job_id in await self.ledger.upkeep.rescue_stalled():
             log.warning("job.reclaimed", job_id=job_id)
 
 
 async def resend_due(ledger: Ledger, queue: JobQueue) -> None:
     """Send all due messages concurrently. A message that the broker refuses is due again in the next round."""
-    due = await ledger.take_due()
+    due = await ledger.upkeep.take_due()
     sent = await asyncio.gather(*starmap(queue.enqueue, due), return_exceptions=True)
     failed = [job_id for (job_id, _), outcome in zip(due, sent, strict=True) if isinstance(outcome, BaseException)]
-    await ledger.send_soon(failed)
+    await ledger.upkeep.send_soon(failed)
     if due:
         log.info("jobs.sent_again", sent=len(due) - len(failed), failed=len(failed))

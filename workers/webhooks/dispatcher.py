@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from jobs.deliveries import AttemptError, Begun, Deliveries, Due, Outcome, Report
+from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import WebhookView
 from pipeline.knowledge.texts import Texts
 from workers.webhooks.sender import Reply, WebhookSender
@@ -152,7 +152,7 @@ class Dispatcher:
         return plan(reply, attempt.step, self._schedule).model_copy(update={"seconds": seconds})
 
     async def _post_job(self, job_id: str, url: str) -> Reply:
-        job = await self._ledger.get(job_id)
+        job = await self._ledger.submissions.get(job_id)
         if job is None:
             raise LookupError("the job's record is missing, although its delivery should keep it")
         body = WebhookView.of(job, self._texts()).model_dump_json().encode()

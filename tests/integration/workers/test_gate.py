@@ -270,7 +270,7 @@ async def test_the_more_are_sent_away_the_wider_they_come_back(gate: CircuitBrea
     await rejected(gate, LONG)
     assert (await _refusal(gate)).spread == 0
     for jobs, spread in ((100, 5.0), (9900, MAX_SPREAD_SECONDS)):
-        await CircuitStore(ledger).report(MODEL, CallCounts(refused=jobs))
+        await CircuitStore(ledger).report(MODEL, CallCounts(rejected=jobs))
         await gate.refresh()
         assert (await _refusal(gate)).spread == pytest.approx(spread, abs=0.2)
     await end_pause(ledger, gate)

@@ -9,6 +9,7 @@ import structlog
 
 from jobs import deliveries as store
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.transitions import Transitions
 from kit.address import AddressGuard
 from tests.support.api_server import ApiServer
 from tests.support.deliverer import attempted, closed, completed_job, delivering
@@ -64,9 +65,9 @@ async def test_a_finished_job_arrives_byte_for_byte_as_a_poll_shows_it(
 
 async def test_a_cancelled_job_arrives(ledger: Ledger, hook: Receiver) -> None:
     job = new_job().model_copy(update={"callback_url": hook.url})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     async with delivering(ledger) as deliveries:
-        await ledger.cancel(job.job_id)
+        await ledger.submissions.cancel(job.job_id)
         await closed(deliveries, job.job_id)
     [message] = hook.messages
     assert (message["type"], message["data"]["error"]["code"]) == ("job.cancelled", "job.cancelled")
@@ -218,7 +219,7 @@ async def test_receivers_that_hang_delay_no_other(
     monkeypatch.setattr(dispatcher, "MAX_CONCURRENT", 12)
     monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 5)
     monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 300)  # However slow this machine is, none of them ends.
-    monkeypatch.setattr(store, "LEASE", 600)
+    monkeypatch.setattr(store, "LEASE_SECONDS", 600)
     with ExitStack() as stack:
         hanging = [stack.enter_context(image_server(lambda _request: silence())) for _ in range(2)]
         for each in hanging * 40:
@@ -282,9 +283,9 @@ async def test_a_job_that_was_delivered_arrives_again_when_asked_for(ledger: Led
 async def test_a_record_that_cannot_be_read_is_noted_and_others_go_on(ledger: Ledger, hook: Receiver) -> None:
     async with delivering(ledger, schedule=(60,)) as deliveries:
         damaged = new_job().model_copy(update={"callback_url": hook.url})
-        await ledger.create(damaged)
+        await ledger.submissions.create(damaged)
         await ledger.client.hset(f"bunri:job:{damaged.job_id}", "metadata", "no JSON")
-        await ledger._fail_unheld(damaged.job_id, "internal", b"t", None)
+        await Transitions(ledger).expire(damaged.job_id)
         assert [each.error for each in (await attempted(deliveries, damaged.job_id)).attempts] == ["internal"]
         assert (await closed(deliveries, await completed_job(ledger, hook.url))).attempts[-1].outcome == "delivered"
 

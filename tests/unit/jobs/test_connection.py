@@ -3,7 +3,8 @@
 import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
-from jobs.redis.connection import LedgerUnavailable, translated
+from jobs.errors import LedgerUnavailable
+from jobs.redis.connection import translated
 
 IN_A_SCRIPT_OF_6 = "ERR Error running script (call to f_a7f3): @user_script:1: "
 """Redis 6.2.5 wraps the reply to a script's own command; since Redis 7 the reply stands by itself."""

@@ -3,7 +3,8 @@ from typing import cast
 
 import pytest
 
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
 from pipeline.types import Checkpoints, JobInput
 from workers.execute import leases
