@@ -1,4 +1,4 @@
-"""Stage 3: Observation + RuleMatch → Answer, by the writer that goes with the job's model."""
+"""Stage 3: Observation + RuleMatch → Answer, by the writer that belongs to the job's model."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,11 @@ log = structlog.get_logger()
 
 
 class AnswerWriter:
-    """`writers` has the same names as the vision models, LOCAL among them: who looks decides who writes.
+    """`writers` has the same names as the vision models, LOCAL among them: a job's model chooses its writer, too.
 
-    Three things are never the writer's to say. What is missing follows from the tags, so that all writers agree. What
-    contradicts the rule is replaced by what the local writer makes of the rule. And that a question also names a thing
-    which nobody knew is added at the end.
+    Three parts of an answer do not come from the writer. Insufficiencies follow from the tags, so that all writers
+    agree. A text that contradicts the rule is replaced by the local writer's text for that rule. And a sentence at the
+    end says that a question also names an unknown thing.
     """
 
     def __init__(
@@ -33,16 +33,16 @@ class AnswerWriter:
     async def write(
         self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText = ignore_text
     ) -> Answer:
-        """Raises `model.*` errors, or ModelPaused. Of prose, what has been told by the end is the `user_answer`."""
+        """Raises `model.*` errors, or ModelPaused. For prose, the pieces that `on_text` got add up to `user_answer`."""
         if observation.subject is not Subject.THING:
-            return await self._told(self._of_no_thing(observation, rule, job), job, on_text)
-        hearing = _Hearing(on_text)
-        answer = await self.writer_for(job).write(observation, rule, job, hearing)
+            return await self._stream_rest(self._without_thing(observation, rule, job), job, on_text)
+        recorder = _TextRecorder(on_text)
+        answer = await self.writer_for(job).write(observation, rule, job, recorder)
         if not is_local(answer.model):
             answer = await self._corrected(answer, observation, rule, job)
         if observation.has_unknown:
             answer = self._with_unknown(answer, job)
-        answer = await self._told(answer, job, on_text, heard=hearing.text)
+        answer = await self._stream_rest(answer, job, on_text, streamed=recorder.text)
         missing = missing_texts(observation, rule, job, self._texts)
         return answer.model_copy(update={"insufficiencies": (*answer.insufficiencies, *missing)})
 
@@ -53,12 +53,12 @@ class AnswerWriter:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._writers[name]
 
-    async def _told(self, answer: Answer, job: JobInput, on_text: OnText, *, heard: str = "") -> Answer:
-        """What is new after what was heard, or all of it anew."""
+    async def _stream_rest(self, answer: Answer, job: JobInput, on_text: OnText, *, streamed: str = "") -> Answer:
+        """Stream the rest of the final text, or restart the stream if it differs."""
         text = answer.user_answer
-        if job.form is AnswerForm.PROSE and text != heard:
-            is_longer = heard != "" and text.startswith(heard)
-            await on_text(text.removeprefix(heard), restart=not is_longer)
+        if job.form is AnswerForm.PROSE and text != streamed:
+            is_longer = streamed != "" and text.startswith(streamed)
+            await on_text(text.removeprefix(streamed), restart=not is_longer)
         return answer
 
     def _with_unknown(self, answer: Answer, job: JobInput) -> Answer:
@@ -66,21 +66,21 @@ class AnswerWriter:
         text = self._texts.message("chat.also_unknown", job.locale)
         return answer.model_copy(update={"user_answer": f"{answer.user_answer}\n{text}"})
 
-    def _of_no_thing(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """Needs no writer, so it is signed by who read the question."""
+    def _without_thing(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
+        """A fixed text for a question that names no thing. Its `model` is the one that read the question."""
         is_waste = observation.subject is Subject.UNKNOWN
         text = self._texts.message("chat.unknown_thing" if is_waste else "chat.not_waste", job.locale)
         steps = tuple(rule.document["steps"]) if is_waste else ()
         return Answer(disposal_steps=steps, user_answer=text, model=observation.model)
 
     async def _corrected(self, answer: Answer, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """The answer, or in its place the rule's own words, signed by the model that was paid for it all the same."""
+        """The answer, or the rule's own words if it contradicts the rule; `model` and `usage` stay as they are."""
         codes = self._contradictions_in(answer, rule, job)
         if not codes:
             return answer
         log.warning("answer.contradicted", model=answer.model, category=rule.key, codes=codes)
-        unasked = job.model_copy(update={"user_input": ""})
-        safe = await self._writers[LOCAL].write(observation, rule, unasked, ignore_text)
+        without_question = job.model_copy(update={"user_input": ""})
+        safe = await self._writers[LOCAL].write(observation, rule, without_question, ignore_text)
         unanswered = (self._texts.message("answer.unanswered", job.locale),) if job.user_input else ()
         is_prose = job.form is AnswerForm.PROSE
         return answer.model_copy(
@@ -93,19 +93,19 @@ class AnswerWriter:
         )
 
     def _contradictions_in(self, answer: Answer, rule: RuleMatch, job: JobInput) -> tuple[str, ...]:
-        """Of a text about several things only what is wrong for each of them: nobody can tell which one is meant."""
+        """For several things, only the codes that hold for each: a text does not show which thing it is about."""
         texts = (*answer.disposal_steps, answer.user_answer)
         first, *others = (self._contradictions.find(texts, each.category, job.locale) for each in (rule, *rule.others))
         return tuple(code for code in first if all(code in found for found in others))
 
 
-class _Hearing:
-    """Passes on what is told, and remembers it."""
+class _TextRecorder:
+    """An `OnText` that passes each piece on and keeps the text so far."""
 
     def __init__(self, on_text: OnText) -> None:
-        self._tell = on_text
+        self._on_text = on_text
         self.text = ""
 
     async def __call__(self, piece: str, *, restart: bool = False) -> None:
         self.text = piece if restart else self.text + piece
-        await self._tell(piece, restart=restart)
+        await self._on_text(piece, restart=restart)

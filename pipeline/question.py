@@ -1,4 +1,4 @@
-"""Stage 1 of a question in words: text → Observation, by the reader that goes with the job's model."""
+"""Stage 1 of a question in words: text → Observation, by the reader that belongs to the job's model."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from pipeline.types import JobInput, NotWaste, Observation, Reading, Subject, Th
 
 
 class QuestionReader:
-    """`models` has the same names as the vision models: who would look at a photo decides who reads a question."""
+    """`models` has the same names as the vision models: a job's model chooses the reader of its question, too."""
 
     def __init__(self, models: Mapping[str, TextModel], default: str, rulebook: Rulebook) -> None:
         self._models = models

@@ -8,7 +8,7 @@ from pipeline.types import JobInput, Observation, SourceImage
 
 
 class Vision:
-    """`models` are the names a job may ask for; `default` is one of them."""
+    """`models` by the names that a job may ask for; `default` is one of them."""
 
     def __init__(self, models: Mapping[str, VisionModel], default: str) -> None:
         self._models = models
@@ -20,11 +20,11 @@ class Vision:
 
     def model_for(self, job: JobInput) -> VisionModel:
         """Raises ModelAccount for a model that this process does not have."""
-        name = self.asked_of(job)
+        name = self.name_for(job)
         if name not in self._models:
             raise ModelAccount(f"the model {name} is not configured here")
         return self._models[name]
 
-    def asked_of(self, job: JobInput) -> str:
-        """The name of the model that the job wants."""
+    def name_for(self, job: JobInput) -> str:
+        """The name by which the job asks for its model."""
         return job.model or self._default

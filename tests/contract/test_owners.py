@@ -11,7 +11,7 @@ PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "client", "cli")
 
 OWNERS = {
     "openai": {"pipeline/models/openai/client.py"},
-    "httpx2": {"pipeline/models/openai/client.py", "pipeline/models/openai/http.py"},
+    "httpx2": {"pipeline/models/openai/http.py"},
     "onnxruntime": {"pipeline/models/local/vision.py"},
     "boto3": {"pipeline/storage/s3.py"},
     "pillow_heif": {"pipeline/intake/image.py"},
@@ -20,7 +20,6 @@ OWNERS = {
     "aiohttp": {
         "kit/http.py",
         "pipeline/intake/fetch.py",
-        "pipeline/models/openai/client.py",
         "pipeline/models/openai/http.py",
     },
     "redis": {

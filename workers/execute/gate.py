@@ -65,7 +65,7 @@ class CircuitBreaker:
         self._views: dict[str, _View] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
-    def look(self, model: str) -> None:
+    def check(self, model: str) -> None:
         view = self._views.get(model)
         if view is not None and self._budget.is_told_early:
             self._budget.check()
@@ -99,7 +99,7 @@ class CircuitBreaker:
         if model not in self._views:
             await self._tell(model)
         self._budget.check()
-        self.look(model)
+        self.check(model)
         if self._views[model].cause is None and self._per_minute == 0:
             return ""
         match await self._ask(model):

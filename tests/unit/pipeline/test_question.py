@@ -1,9 +1,9 @@
 """A question in words through the stages: read, ruled and answered."""
 
-from typing import Any, cast
+from typing import Any
 
+import orjson
 import pytest
-from pydantic import BaseModel
 
 from pipeline.answer import AnswerWriter
 from pipeline.errors import ModelAccount
@@ -17,12 +17,11 @@ from pipeline.models import LOCAL, OnText, is_local
 from pipeline.models.hosted import HostedText
 from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
-from pipeline.models.openai.client import OpenAIClient
-from pipeline.models.openai.responses import RequestTemplate
+from pipeline.models.provider import Content, Prompt
 from pipeline.question import QuestionReader
 from pipeline.questions.reader import Matcher
 from pipeline.rules import RuleMatcher
-from pipeline.settings import RESOURCES, PipelineSettings
+from pipeline.settings import RESOURCES
 from pipeline.types import (
     Answer,
     AnswerForm,
@@ -48,18 +47,20 @@ matcher = Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rul
 reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
 
 
-class TextDelta:
+class Streamed:
+    """An `OnText` that keeps the text so far."""
+
     def __init__(self) -> None:
         self.text = ""
-        self.beginnings = 0
+        self.restarts = 0
 
     async def __call__(self, piece: str, *, restart: bool = False) -> None:
         self.text = piece if restart else self.text + piece
-        self.beginnings += restart
+        self.restarts += restart
 
 
 class Scripted:
-    """A hosted model that tells and writes this."""
+    """A hosted model that streams and writes this."""
 
     name = HOSTED
 
@@ -75,20 +76,28 @@ class Scripted:
 
 
 class Replying:
-    """In the client's place: the model's reply names things of these categories."""
+    """A provider whose model names things of these categories."""
 
     def __init__(self, *categories: str) -> None:
-        self.settings = PipelineSettings.model_validate({"openai_api_key": "sk-test"})
         things = [READ["things"][0] | {"name": f"물건 {name}", "middle_category": name} for name in categories]
-        self._reply = READ | {"things": things}
+        self._reply = orjson.dumps(READ | {"things": things}).decode()
 
-    async def ask(self, _template: RequestTemplate, _body: bytes, *, reply: type[BaseModel]) -> tuple[BaseModel, Usage]:
-        return reply.model_validate(self._reply), Usage()
+    def prepare(self, prompt: Prompt) -> "Replying":
+        del prompt
+        return self
+
+    async def ask(self, *content: Content) -> tuple[str, Usage]:
+        del content
+        return self._reply, Usage()
+
+    async def stream(self, *content: Content, **_: object) -> tuple[str, Usage]:
+        raise NotImplementedError(content)
+
+    async def close(self) -> None: ...
 
 
 async def read_by_a_model(*categories: str) -> Reading:
-    client = cast("OpenAIClient", Replying(*categories))
-    reading, _ = await HostedText(client, HOSTED, texts, rulebook).read("?", Locale.KO)
+    reading, _ = await HostedText(Replying(*categories), HOSTED, texts, rulebook).read("?", Locale.KO)
     return reading
 
 
@@ -97,12 +106,12 @@ def chat(message: str, **fields: Any) -> JobInput:
 
 
 async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, str]:
-    observation, answer, told = await told_of(job, *pieces)
-    return observation, answer, told.text
+    observation, answer, streamed = await streamed_of(job, *pieces)
+    return observation, answer, streamed.text
 
 
-async def told_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, TextDelta]:
-    told = TextDelta()
+async def streamed_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, Streamed]:
+    streamed = Streamed()
     writer = AnswerWriter(
         {LOCAL: LocalAnswer(texts, rulebook), HOSTED: Scripted(*pieces)},
         HOSTED if pieces else LOCAL,
@@ -110,8 +119,8 @@ async def told_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, Tex
         Contradictions.load(RESOURCES, rulebook),
     )
     observation = await reader.observe(job)
-    answer = await writer.write(observation, rules.match(observation, job.locale), job, told)
-    return observation, answer, told
+    answer = await writer.write(observation, rules.match(observation, job.locale), job, streamed)
+    return observation, answer, streamed
 
 
 async def test_each_thing_of_a_question_has_its_rule() -> None:
@@ -124,12 +133,12 @@ async def test_each_thing_of_a_question_has_its_rule() -> None:
 
 @pytest.mark.parametrize("locale", Locale)
 async def test_the_local_answer_says_of_each_thing_where_it_goes_and_what_it_lacks(locale: Locale) -> None:
-    _, answer, told = await answered(chat("깨진 유리컵이랑 라벨 붙은 소주병", locale=locale))
+    _, answer, streamed = await answered(chat("깨진 유리컵이랑 라벨 붙은 소주병", locale=locale))
     names = ["불연성종량제폐기물", "유리병"]
     shown = names if locale is Locale.KO else [rulebook.middle(name).en for name in names]
     assert all(name in answer.user_answer for name in shown)
     assert texts.message(message_key("label_on"), locale) in answer.user_answer
-    assert told == answer.user_answer
+    assert streamed == answer.user_answer
     assert is_local(answer.model)
 
 
@@ -141,22 +150,22 @@ async def test_the_local_answer_says_of_each_thing_where_it_goes_and_what_it_lac
     ],
 )
 async def test_what_names_no_thing_needs_no_writer(message: str, subject: Subject, key: str) -> None:
-    observation, answer, told = await answered(chat(message), "never asked")
+    observation, answer, streamed = await answered(chat(message), "never asked")
     assert (observation.subject, observation.classification.middle_category) == (subject, UNCLASSIFIED)
-    assert answer.user_answer == told == texts.message(key, Locale.KO)
+    assert answer.user_answer == streamed == texts.message(key, Locale.KO)
     assert answer.model == observation.model
     assert answer.insufficiencies == ()
 
 
-async def test_what_a_hosted_model_has_told_is_not_told_again() -> None:
-    _, answer, told = await answered(chat("유리병"), "비우고 ", "헹궈 주세요.")
-    assert (answer.user_answer, told) == ("비우고 헹궈 주세요.", "비우고 헹궈 주세요.")
+async def test_what_a_hosted_model_has_streamed_is_not_streamed_again() -> None:
+    _, answer, streamed = await answered(chat("유리병"), "비우고 ", "헹궈 주세요.")
+    assert (answer.user_answer, streamed) == ("비우고 헹궈 주세요.", "비우고 헹궈 주세요.")
 
 
-async def test_an_answer_that_contradicts_the_rule_is_told_anew_and_says_what_is_unanswered() -> None:
-    _, answer, told = await answered(chat("보조배터리 버려도 되나요?"), "종량제봉투에 ", "버려 주세요.")
+async def test_an_answer_that_contradicts_the_rule_is_streamed_anew_and_says_what_is_unanswered() -> None:
+    _, answer, streamed = await answered(chat("보조배터리 버려도 되나요?"), "종량제봉투에 ", "버려 주세요.")
     assert answer.contradictions
-    assert told == answer.user_answer
+    assert streamed == answer.user_answer
     assert texts.message("answer.unanswered", Locale.KO) in answer.user_answer
     assert answer.model == HOSTED
 
@@ -172,29 +181,29 @@ async def test_an_answer_says_that_it_leaves_out_a_thing_which_nobody_knew(
     locale: Locale, pieces: tuple[str, ...]
 ) -> None:
     job = chat("소주병이랑 짐볼링기는 어떻게 버려요?", locale=locale)
-    observation, answer, told = await told_of(job, *pieces)
+    observation, answer, streamed = await streamed_of(job, *pieces)
     assert (observation.subject, observation.has_unknown) == (Subject.THING, True)
     *known, last = answer.user_answer.split("\n")
     assert last == texts.message("chat.also_unknown", locale)
     assert "".join(known).startswith("".join(pieces))
     assert known
     assert "짐볼링기" not in answer.user_answer
-    assert told.text == answer.user_answer
-    assert told.beginnings == (0 if pieces else 1)  # What the model told stays.
+    assert streamed.text == answer.user_answer
+    assert streamed.restarts == (0 if pieces else 1)  # What the model streamed stays.
 
 
 async def test_an_answer_that_is_taken_back_still_says_what_nobody_knew() -> None:
     job = chat("보조배터리랑 짐볼링기 버려도 되나요?")
-    _, answer, told = await told_of(job, "종량제봉투에 ", "버려 주세요.")
+    _, answer, streamed = await streamed_of(job, "종량제봉투에 ", "버려 주세요.")
     assert answer.contradictions
     assert answer.user_answer.endswith(texts.message("chat.also_unknown", Locale.KO))
-    assert (told.text, told.beginnings) == (answer.user_answer, 1)
+    assert (streamed.text, streamed.restarts) == (answer.user_answer, 1)
 
 
 async def test_of_known_things_alone_no_answer_says_that_one_is_unknown() -> None:
-    _, answer, told = await answered(chat("소주병이랑 신문지"))
+    _, answer, streamed = await answered(chat("소주병이랑 신문지"))
     assert texts.message("chat.also_unknown", Locale.KO) not in answer.user_answer
-    assert told == answer.user_answer
+    assert streamed == answer.user_answer
 
 
 async def test_a_model_reads_known_things_and_says_that_there_is_another() -> None:
@@ -224,12 +233,12 @@ async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer()
     observation = Observation(classification=place, confidence=0.9, model="local/test")
     rule = rules.match(observation, Locale.KO)
     job = chat("뚜껑은요?", image_key="chat/cup.jpg")
-    told = TextDelta()
+    streamed = Streamed()
     writer = AnswerWriter({LOCAL: LocalAnswer(texts, rulebook)}, LOCAL, texts, Contradictions.load(RESOURCES, rulebook))
-    answer = await writer.write(observation, rule, job, told)
-    assert all(check in told.text for check in rule.document["check"])
-    assert texts.message("answer.unread", Locale.KO) in told.text
-    assert answer.user_answer == told.text
+    answer = await writer.write(observation, rule, job, streamed)
+    assert all(check in streamed.text for check in rule.document["check"])
+    assert texts.message("answer.unread", Locale.KO) in streamed.text
+    assert answer.user_answer == streamed.text
 
 
 async def test_a_model_that_is_not_there_is_our_fault() -> None:
