@@ -34,7 +34,7 @@ TAPS = (7, 11, 15, 20, 21)
 early."""
 
 SHARE = 0.7
-"""Of the tuned head in the logits; the rest is the frozen head's."""
+"""Share of the tuned head in the logits; the rest is the frozen head's."""
 
 TRUST_THRESHOLD, TRUST_SLOPE = 0.75, 3.0
 """When the second head is believed (`pipeline.models.local.heads`): 0.1 % of TrashNet's photos are beyond the turn."""

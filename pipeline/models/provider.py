@@ -1,6 +1,4 @@
-"""What a provider of hosted models implements, in terms that no provider owns. How to add one:
-docs/howto/add-a-provider.md.
-"""
+"""The protocols that a provider of hosted models implements. How to add one: docs/howto/add-a-provider.md."""
 
 import re
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The local model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
+"""The local vision model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ from pipeline.types import (
 
 CARD = "model.json"
 OUTPUTS = ("logits", "things", "strangeness")
-"""In the order in which `HeadBlend.probabilities` takes them."""
+"""The outputs of the file (`strangeness` is the ood_score), in the order of `HeadBlend.probabilities`."""
 
 MIN_TOTAL_PROBABILITY = 0.5
 """With less in all categories together the picture is out of distribution, and nothing in it has a name."""
@@ -136,7 +136,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
     # One thread: parallel jobs come from parallel processes, and a pool that spins would take their cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # The weights are int8 and the arithmetic is not: without this they would be multiplied out anew for each photo.
+    # The weights are int8 and the arithmetic is not: without this they would be multiplied out again for each photo.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -1,4 +1,4 @@
-"""What a server says went wrong, as an entry of our catalogue.
+"""Translates the errors that a server reports into our catalogue.
 
 The server's message stays out: it may quote the user's text or part of the key.
 """
