@@ -1,5 +1,8 @@
 """Another provider is one folder and one entry of a table: a toy one answers scans and chats through the pipeline."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -101,3 +104,16 @@ async def test_the_first_provider_that_is_configured_serves_the_models(monkeypat
     pipeline = build.build_pipeline(PipelineSettings.model_validate({"openai_api_key": "sk-test"}))
     assert pipeline.models == ("local", MODEL)
     await pipeline.close()
+
+
+def test_without_a_key_no_sdk_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pipeline.build import PROVIDERS; from pipeline.settings import PipelineSettings;"
+        "settings = PipelineSettings.model_validate({});"
+        "print([each(settings) for each in PROVIDERS.values()], 'openai' in sys.modules)"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[3])}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[None] False"
