@@ -43,10 +43,10 @@ from kit.address import AddressGuard
 from pipeline.intake.decode import ImageDecoder
 from pipeline.intake.fetch import Fetcher
 from pipeline.knowledge.knowledge import Knowledge
-from pipeline.models.hosted import HostedVision, Seen, Written
+from pipeline.models.hosted import HostedVision, VisionReply
 from pipeline.models.openai.client import OpenAIClient
-from pipeline.models.openai.http import OneShotBody
 from pipeline.models.openai.responses import RequestTemplate
+from pipeline.models.provider import Content, Prompt
 from pipeline.settings import PipelineSettings
 from pipeline.types import Candidate, Locale, SourceImage, Stage, Usage
 from tests.support.jobs import completed, new_job
@@ -61,13 +61,13 @@ SCRIPTS_A_JOB = 6
 
 DEADLINE = 600.0
 KEPT = 5000
-SEEN = Seen(
+REPLY = VisionReply(
     middle_category="유리병",
     minor_category=None,
     situation_tags=[],
     confidence=0.9,
     candidates=[Candidate(middle_category="유리병", confidence=0.9)],
-)
+).model_dump_json()
 
 Work = Callable[[int], Awaitable[object]]
 """Does a step so often."""
@@ -119,21 +119,27 @@ def again(one: Callable[[], object]) -> Work:
 
 
 class BodyOnly:
-    """An OpenAI client that makes the request's body and knows the answer."""
+    """A provider that encodes each request and replies at once."""
 
     def __init__(self, settings: PipelineSettings) -> None:
-        self.settings = settings
+        self._settings = settings
 
-    async def ask(self, _template: RequestTemplate, _body: OneShotBody, *, reply: type[Seen]) -> tuple[Seen, Usage]:
-        del reply
-        return SEEN, Usage()
+    def prepare(self, prompt: Prompt) -> "EncodedPrompt":
+        return EncodedPrompt(RequestTemplate(self._settings, prompt))
+
+    async def close(self) -> None: ...
 
 
-class Ready(RequestTemplate):
-    """Of a request whose body is there."""
+class EncodedPrompt:
+    def __init__(self, template: RequestTemplate) -> None:
+        self._template = template
 
-    def __init__(self) -> None:
-        self.model = "bare"
+    async def ask(self, *content: Content) -> tuple[str, Usage]:
+        self._template.body(*content)
+        return REPLY, Usage()
+
+    async def stream(self, *content: Content, **_: object) -> tuple[str, Usage]:
+        raise NotImplementedError(content)
 
 
 async def pipeline_steps(photo: bytes, model: str, opened: AsyncExitStack) -> list[Step]:
@@ -146,10 +152,10 @@ async def pipeline_steps(photo: bytes, model: str, opened: AsyncExitStack) -> li
     opened.push_async_callback(fetcher.close)
     decoder = ImageDecoder(settings)
     opened.push_async_callback(decoder.close)
-    client = OpenAIClient(settings)
+    client = OpenAIClient(settings, "sk-bench")
     opened.push_async_callback(client.close)
     knowledge = Knowledge.load(settings.resources)
-    vision = HostedVision(cast("OpenAIClient", BodyOnly(settings)), "bare", knowledge.texts, knowledge.rulebook)
+    vision = HostedVision(BodyOnly(settings), "bare", knowledge.texts, knowledge.rulebook)
     image = SourceImage(media_type="image/jpeg", data=photo, width=1, height=1, sha256="")
     large = HEAD + b"A" * (BODY_BYTES - len(HEAD) - len(TAIL)) + TAIL
     return [
@@ -164,11 +170,11 @@ async def pipeline_steps(photo: bytes, model: str, opened: AsyncExitStack) -> li
         ),
         Step(
             *(f"POST of {BODY_BYTES // 1000} kB", 1, together(partial(ask, http, f"{api}/responses", large))),
-            together(partial(client.ask, Ready(), large, reply=Seen)),
+            together(partial(client.ask, "bare", large)),
         ),
         Step(
             *("POST of a question", 1, together(partial(ask, http, f"{api}/responses", ANSWER))),
-            together(partial(client.ask, Ready(), ANSWER, reply=Written)),
+            together(partial(client.ask, "bare", ANSWER)),
         ),
     ]
 

@@ -12,10 +12,12 @@ from pipeline.intake.decode import ImageDecoder
 from pipeline.intake.fetch import Fetcher
 from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.knowledge import Knowledge
-from pipeline.models import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel
+from pipeline.models import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel, openai
+from pipeline.models.hosted import HostedAnswer, HostedText, HostedVision
 from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
 from pipeline.models.local.vision import LocalVision
+from pipeline.models.provider import GatedClient, HostedClient
 from pipeline.question import QuestionStage
 from pipeline.questions.reader import LexiconReader
 from pipeline.rules import RuleMatcher
@@ -27,15 +29,22 @@ from pipeline.vision import VisionStage
 
 log = structlog.get_logger()
 
+PROVIDERS: dict[str, Callable[[PipelineSettings], HostedClient | None]] = {
+    "openai": openai.open_client,
+}
+"""By name, what opens a client, or returns None if the settings do not configure that provider. The first one that is
+configured serves VISION_MODEL and TEXT_MODEL. How to add one: docs/howto/add-a-provider.md.
+"""
 
-Hosted = Callable[[Knowledge], tuple[VisionModel, TextModel, AnswerModel]]
+HostedModels = Callable[[Knowledge], tuple[VisionModel, TextModel, AnswerModel]]
 
 
 def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipeline:
     """One per process, on the event loop that runs its jobs. Raises ValueError naming mistakes in the resources.
 
-    With an API key the OpenAI models are the default; the local model is always there. Calls to hosted models go
-    through `gate`; without one, every call passes. What is opened here serves the pipelines of later resources, too.
+    With an API key the hosted models are the default; the local model is always there. Calls to hosted models go
+    through `gate`; without one, every call passes. Clients, sessions and stores opened here are shared with the
+    pipelines that `with_knowledge` makes.
     """
     gate = gate or OpenGate()
     first = Knowledge.load(settings.resources)
@@ -44,7 +53,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     model_dir = local_model_dir(settings.resources)
     local_vision = LocalVision(model_dir, first.rulebook, settings.local_threshold)
     closing.push_async_callback(local_vision.close)
-    hosted = _open_hosted(settings, gate, closing) if settings.openai_api_key is not None else None
+    hosted = _open_hosted(settings, gate, closing)
     default = settings.vision_model if hosted else LOCAL
     store = open_store(settings)
     closing.push_async_callback(store.close)
@@ -53,16 +62,16 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     def build(knowledge: Knowledge) -> Pipeline:
         """Opens nothing."""
         texts, rulebook = knowledge.texts, knowledge.rulebook
-        lookers: dict[str, VisionModel] = {LOCAL: local_vision.with_rulebook(rulebook)}
+        visions: dict[str, VisionModel] = {LOCAL: local_vision.with_rulebook(rulebook)}
         readers: dict[str, TextModel] = {
             LOCAL: LocalText(LexiconReader(knowledge.lexicon, knowledge.grammar, rulebook))
         }
         writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
         if hosted is not None:
-            lookers[default], readers[default], writers[default] = hosted(knowledge)
+            visions[default], readers[default], writers[default] = hosted(knowledge)
         return Pipeline(
             load=load,
-            vision=VisionStage(lookers, default),
+            vision=VisionStage(visions, default),
             question=QuestionStage(readers, default, rulebook),
             rules=RuleMatcher(rulebook, knowledge.insufficiencies),
             answer=AnswerWriter(writers, default, texts, knowledge.contradictions),
@@ -77,7 +86,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
                     settings.image_long_side,
                 )
             ),
-            models=tuple(lookers),
+            models=tuple(visions),
             with_knowledge=build,
             expire_uploads=store.expire,
             close=closing.aclose,
@@ -86,17 +95,18 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     return build(first)
 
 
-def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack) -> Hosted:
-    # Here, because the SDK takes half a second and 50 MB that a worker without a key need not spend.
-    from pipeline.models.hosted import HostedAnswer, HostedText, HostedVision  # noqa: PLC0415
-    from pipeline.models.openai.client import OpenAIClient  # noqa: PLC0415
-
-    client = OpenAIClient(settings, gate)
-    closing.push_async_callback(client.close)
+def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack) -> HostedModels | None:
+    """None if no provider is configured."""
+    opened = (open_client(settings) for open_client in PROVIDERS.values())
+    provider = next((each for each in opened if each is not None), None)
+    if provider is None:
+        return None
+    closing.push_async_callback(provider.close)
+    client = GatedClient(provider, gate)
     for model in {settings.vision_model, settings.text_model} - set(settings.prices):
         log.warning("model.price_unknown", model=model)
 
-    def hosted(knowledge: Knowledge) -> tuple[VisionModel, TextModel, AnswerModel]:
+    def models(knowledge: Knowledge) -> tuple[VisionModel, TextModel, AnswerModel]:
         texts, rulebook = knowledge.texts, knowledge.rulebook
         return (
             HostedVision(client, settings.vision_model, texts, rulebook),
@@ -104,7 +114,7 @@ def _open_hosted(settings: PipelineSettings, gate: Gate, closing: AsyncExitStack
             HostedAnswer(client, settings.text_model, texts),
         )
 
-    return hosted
+    return models
 
 
 def _image_loader(

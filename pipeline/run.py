@@ -26,14 +26,14 @@ from pipeline.vision import VisionStage
 
 
 class Emit(Protocol):
-    """Is told of each step in order. Events of one call are recorded together or not at all."""
+    """Records steps, in order. The events of one call are recorded together or not at all."""
 
     async def __call__(self, *events: StageEvent) -> None: ...
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A result, and the steps that led to it and were not emitted: they belong in one write with the job's end."""
+    """A result, and its last steps, which were not emitted: they belong in one write with the job's end."""
 
     result: PipelineResult
     steps: tuple[StageEvent, ...]
@@ -43,7 +43,7 @@ class ResultCache(Protocol):
     """Earlier results of the same question about the same photo."""
 
     async def find(self, fingerprint: str) -> PipelineResult | None:
-        """One made earlier, or by a job that is at it now; None: this job must make it."""
+        """A result made earlier, or awaited from a job that is making it now; None: this job must make it."""
         ...
 
 
@@ -51,8 +51,9 @@ class ResultCache(Protocol):
 class Pipeline:
     """Shared by all jobs of a process that began under the same resources; holds no state of any job.
 
-    `setup` names the settings that change answers. `renewed` makes the pipeline of other resources, with all that is
-    open in this one; closing either closes it for both. It may be called on another thread, and raises ValueError.
+    `setup` names the settings that change answers. `with_knowledge` makes a pipeline for other resources that shares
+    the open clients, sessions and stores of this one; closing either closes them for both. It may be called on another
+    thread, and raises ValueError.
     """
 
     load: Callable[[JobInput], Awaitable[SourceImage]]
@@ -83,19 +84,19 @@ class Pipeline:
         on_text: OnText = ignore_text,
         model_override: str | None = None,
     ) -> RunResult:
-        """Run the stages that `resume` lacks, by the model that the job asks for or the one named `instead` of it.
+        """Run the stages that `resume` lacks, on `model_override` or else on the model that the job asks for.
 
-        Raises a PipelineError, or ModelPaused; what was emitted by then stays true.
+        Raises a PipelineError, or ModelPaused; events emitted by then stay true.
         """
-        by = job.model_copy(update={"model": model_override}) if model_override else job
+        effective_job = job.model_copy(update={"model": model_override}) if model_override else job
         done = self._usable(resume)
-        self._look_ahead(by, done)
+        self._check_gate(effective_job, done)
         observation = done.observation
         clock = _Stopwatch()
         steps = []
         if observation is None and not job.has_photo:
             await emit(_skipped(Stage.FETCH), _started(Stage.VISION))
-            observation = self._signed(await self.question.observe(by))
+            observation = self._signed(await self.question.observe(effective_job))
             steps.append(_completed(Stage.VISION, clock, observation))
         elif observation is None:
             await emit(_started(Stage.FETCH))
@@ -103,9 +104,9 @@ class Pipeline:
             await emit(_completed(Stage.FETCH, clock), _started(Stage.VISION))
             if earlier := await reuse.find(self._fingerprint(job, image)):
                 return RunResult(earlier.model_copy(update={"cached": True}), _REUSED)
-            looking = self.vision.observe(image, by)
+            call = self.vision.observe(image, effective_job)
             del image  # A job waits seconds for a model; the bytes need not.
-            observation = self._signed(await looking)
+            observation = self._signed(await call)
             steps.append(_completed(Stage.VISION, clock, observation))
         steps.append(_started(Stage.RULE))
         try:
@@ -113,7 +114,7 @@ class Pipeline:
             steps += (_completed(Stage.RULE, clock), _started(Stage.ANSWER))
         finally:  # The rule takes microseconds, so it has no write of its own; the observation was paid for.
             await emit(*steps)
-        answer = done.answer or await self.answer.write(observation, rule, by, on_text)
+        answer = done.answer or await self.answer.write(observation, rule, effective_job, on_text)
         degraded = self._is_degraded(job, observation, answer)
         result = PipelineResult(
             observation=observation, rule=rule, answer=answer, degraded=degraded, pipeline_version=self.version
@@ -124,26 +125,26 @@ class Pipeline:
         return observation.model_copy(update={"pipeline_version": self.version})
 
     def _usable(self, resume: Checkpoints) -> Checkpoints:
-        """All, unless an earlier taxonomy had a name for what was seen that this one lacks: then it is seen anew."""
+        """None of them if the observation names a category that today's taxonomy lacks: then vision runs again."""
         return resume if resume.observation is None or self.rules.knows(resume.observation) else Checkpoints()
 
-    def _look_ahead(self, job: JobInput, done: Checkpoints) -> None:
-        """A job whose next model is paused neither fetches its photo nor emits a stage, however often it comes."""
+    def _check_gate(self, job: JobInput, done: Checkpoints) -> None:
+        """A job whose next model is paused neither fetches its photo nor emits a stage, however often it is retried."""
         if done.observation is None:
-            looks = self.vision if job.has_photo else self.question
-            self.gate.look(looks.model_for(job).name)
+            stage = self.vision if job.has_photo else self.question
+            self.gate.check(stage.model_for(job).name)
         elif done.answer is None:
-            self.gate.look(self.answer.writer_for(job).name)
+            self.gate.check(self.answer.writer_for(job).name)
 
     def _is_degraded(self, job: JobInput, observation: Observation, answer: Answer) -> bool:
         """Judged by who did the work, so that it also holds when an attempt before this one fell back."""
         return self.vision.requested_model(job) != LOCAL and (is_local(observation.model) or is_local(answer.model))
 
     def _fingerprint(self, job: JobInput, image: SourceImage) -> str:
-        """Of all that a result depends on. Raises ModelAccount for a model that this process does not have."""
+        """A hash of all inputs of a result. Raises ModelAccount for a model that this process does not have."""
         models = self.vision.model_for(job).name, self.answer.writer_for(job).name
-        asked = (image.sha256, job.user_input, job.locale, self.version, self.setup, *models)
-        return sha256("\0".join(asked).encode()).hexdigest()
+        inputs = (image.sha256, job.user_input, job.locale, self.version, self.setup, *models)
+        return sha256("\0".join(inputs).encode()).hexdigest()
 
 
 class _Stopwatch:

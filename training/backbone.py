@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
-"""What the Lite networks were trained with: (pixel - 127) / 128."""
+"""The Lite networks were trained on (pixel - 127) / 128."""
 
 RELU6_MAX = 6.0
 INT8_MAX = 127

@@ -47,7 +47,7 @@ class _Graph:
 
 def write_features(path: Path, network: Network, side: int, taps: Sequence[int]) -> None:
     """Input `pixels`: uint8 (n, side, side, 3), RGB. Output `features`: mean activations of taps and last block, and
-    `activations`: (n, channel, y, x), what the tuned blocks start from.
+    `activations`: (n, channel, y, x), the input of the tuned blocks.
     """
     graph = _Graph()
     _features(graph, network.blocks, taps)
@@ -103,7 +103,7 @@ def _features(graph: _Graph, blocks: Sequence[Block], taps: Sequence[int]) -> st
 
 
 def _strangeness(graph: _Graph, features: str, plane: Plane) -> str:
-    """The distance that `Plane.strangeness` computes."""
+    """The distance that `Plane.ood_score` computes, under the output name that shipped files have."""
     centred = graph.add("Sub", [features, graph.half("plane_mean", plane.mean)], "off_mean")
     offsets = graph.add("Div", [centred, graph.half("plane_spread", plane.spread)], "offsets")
     basis = graph.half("plane_basis", plane.basis)

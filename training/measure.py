@@ -1,4 +1,4 @@
-"""What cross-validation says, of photos that no part of the model had seen."""
+"""Figures of cross-validation, on photos that no part of the model was trained on."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def six(probabilities: Floats) -> Floats:
 
 
 def by_class(probabilities: Floats, labels: Labels, folds: Labels) -> dict[str, object]:
-    """Of the first head alone: accuracy over TrashNet's six classes, and each of them."""
+    """Figures of the first head alone: accuracy over TrashNet's six classes, and over each of them."""
     truth = np.array(MERGED)[labels]
     guesses = six(probabilities).argmax(axis=1)
     by_fold = [float((guesses == truth)[folds == fold].mean()) for fold in range(FOLDS)]
@@ -49,7 +49,7 @@ def by_class(probabilities: Floats, labels: Labels, folds: Labels) -> dict[str, 
 def by_category(
     probabilities: Floats, categories: Sequence[str], labels: Labels, right: Sequence[Sequence[str]]
 ) -> dict[str, object]:
-    """Of the whole model: middle categories, calibration, and what holds at thresholds.
+    """Figures of the whole model: middle categories, calibration, and what holds at thresholds.
 
     `right` are the categories that are right for each class.
     """

@@ -1,7 +1,7 @@
-"""What plain photos of the kind we trained on look like to the network, so that other pictures can be told apart.
+"""Out of distribution: how unlike the plain photos that we trained on a picture is, for the network.
 
 Features of such photos lie near a plane of few dimensions. How far a picture is from it, in units of the usual spread,
-is its strangeness: blank frames and noise are far off. A softmax would be sure of them all the same.
+is its score: blank frames and noise have a high one. A softmax would be sure of them all the same.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from training.head import FOLDS, Floats, Labels
 
 COMPONENTS = 64
 USUAL = 0.999
-"""Quantile of strangeness among photos of the right kind, held out, ..."""
+"""Quantile of the score among photos of the right kind, held out, ..."""
 MARGIN = 1.1
-"""... and the room left above it: a wrong refusal is worse here than a strange picture let through."""
+"""... and the room left above it: a photo refused wrongly is worse here than a strange picture accepted."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def fit_plane(features: Floats) -> Plane:
 
 
 def fit_limit(features: Floats, folds: Labels) -> float:
-    """The strangeness above which a picture is none of ours, from photos that the plane had not seen."""
+    """The score above which a picture is out of distribution, from photos that the plane was not fitted to."""
     held = [
         fit_plane(features[folds != fold]).ood_score(features[folds == fold].reshape(-1, features.shape[-1]))
         for fold in range(FOLDS)

@@ -34,7 +34,7 @@ TAPS = (7, 11, 15, 20, 21)
 early."""
 
 SHARE = 0.7
-"""Of the tuned head in the logits; the rest is the frozen head's."""
+"""Share of the tuned head in the logits; the rest is the frozen head's."""
 
 TRUST_THRESHOLD, TRUST_SLOPE = 0.75, 3.0
 """When the second head is believed (`pipeline.models.local.heads`): 0.1 % of TrashNet's photos are beyond the turn."""
@@ -65,8 +65,8 @@ TARGET = ROOT / "pipeline" / "resources" / "local_model"
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the frozen network makes of (photo, view); view 0 is the plain photo. float16, to spare memory."""
+class Computed:
+    """Outputs of the frozen network for (photo, view); view 0 is the plain photo. float16, to spare memory."""
 
     features: Activations
     activations: Activations
@@ -74,7 +74,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the exported file will give for each photo."""
+    """Outputs of the exported file for each photo."""
 
     logits: Floats
     things: Floats
@@ -95,15 +95,15 @@ def main() -> None:
     folds = assign_folds(truth)
     network = load_network(SIDE)
     with ProcessPoolExecutor(arguments.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        seen = _see(network, photos, pool)
+        computed = _compute(network, photos, pool)
         # The photos of fold FOLDS are none: the last tail is trained on all.
         tails = list(pool.map(partial(_tuned, truth, folds), range(FOLDS + 1)))
 
-    everything = seen.features.astype(np.float32)
-    outputs = _out_of_fold(network, everything, seen.activations[:, 0], truth, folds, tails)
+    everything = computed.features.astype(np.float32)
+    outputs = _out_of_fold(network, everything, computed.activations[:, 0], truth, folds, tails)
     temperature = fit_temperature(outputs.logits, truth)
     limit = fit_limit(everything[:, :1], folds)
-    looks = HeadBlend.of(
+    blend = HeadBlend.of(
         [CATEGORIES[name] for name in CLASSES],
         load_things(),
         outputs.things.shape[1],
@@ -116,18 +116,18 @@ def main() -> None:
     evaluation = {
         "first_head": by_class(softmax(outputs.logits / temperature), truth, folds),
         "middle_category": by_category(
-            looks.probabilities(outputs.logits, outputs.things, outputs.ood_score), looks.categories, truth, right
+            blend.probabilities(outputs.logits, outputs.things, outputs.ood_score), blend.categories, truth, right
         ),
     }
     print(json.dumps(evaluation, indent=2, ensure_ascii=False))
-    print(f"temperature {temperature:.3f}, strangeness limit {limit:.3f}")
+    print(f"temperature {temperature:.3f}, out-of-distribution limit {limit:.3f}")
 
     head, plane = fit(everything, truth), fit_plane(everything[:, :1])
     path = TARGET / "model.onnx"
     write_model(path, network, SIDE, TAPS, (head, tails[-1], SHARE), plane)
-    _write_card(path, looks, evaluation)
+    _write_card(path, blend, evaluation)
     _verify(path, network, (head, tails[-1]), plane, photos[:: len(photos) // CHECKED])
-    _show(path, held_out, looks)
+    _show(path, held_out, blend)
 
 
 def load_things() -> dict[int, str]:
@@ -136,8 +136,8 @@ def load_things() -> dict[int, str]:
     return {index: category for category, group in groups.items() for index in group}
 
 
-def _see(network: Network, photos: Sequence[Photo], pool: Executor) -> Seen:
-    """Computed by what ships, and kept until network, photos or their views change: five minutes, 1.3 GB."""
+def _compute(network: Network, photos: Sequence[Photo], pool: Executor) -> Computed:
+    """Computed by the network that ships: five minutes, 1.3 GB. Cached until it, the photos or their views change."""
     write_features(CACHE / "features.onnx", network, SIDE, TAPS)
     digest = hashlib.sha256((CACHE / "features.onnx").read_bytes())
     for photo in photos:
@@ -145,8 +145,8 @@ def _see(network: Network, photos: Sequence[Photo], pool: Executor) -> Seen:
     digest.update(Path(__file__).with_name("photos.py").read_bytes() + bytes([VIEWS]))
     stamp = CACHE / "seen.txt"
     if not stamp.exists() or stamp.read_text() != digest.hexdigest():
-        looks = pool.map(_look, range(len(photos)), photos)
-        for row, (features, activations) in enumerate(looks):
+        rows = pool.map(_features, range(len(photos)), photos)
+        for row, (features, activations) in enumerate(rows):
             if row == 0:
                 kept = [
                     np.lib.format.open_memmap(CACHE / name, "w+", np.float16, (len(photos), *values.shape))
@@ -158,14 +158,14 @@ def _see(network: Network, photos: Sequence[Photo], pool: Executor) -> Seen:
         for values in kept:
             values.flush()
         stamp.write_text(digest.hexdigest())
-    return _seen()
+    return _computed()
 
 
-def _seen() -> Seen:
-    return Seen(np.load(CACHE / "features.npy", "r"), np.load(CACHE / "activations.npy", "r"))
+def _computed() -> Computed:
+    return Computed(np.load(CACHE / "features.npy", "r"), np.load(CACHE / "activations.npy", "r"))
 
 
-def _look(seed: int, photo: Photo) -> tuple[Activations, Activations]:
+def _features(seed: int, photo: Photo) -> tuple[Activations, Activations]:
     session = _session(CACHE / "features.onnx")
     pixels = views(photo, SIDE, VIEWS, seed)
     parts = [_run(session, pixels[start : start + AT_ONCE]) for start in range(0, len(pixels), AT_ONCE)]
@@ -174,13 +174,13 @@ def _look(seed: int, photo: Photo) -> tuple[Activations, Activations]:
 
 
 def _tuned(truth: Labels, folds: Labels, fold: int) -> Tail:
-    """The late blocks, tuned on all photos but those of the fold; kept until what they depend on changes."""
+    """The late blocks, tuned on all photos but those of the fold; cached until their inputs change."""
     rows = np.flatnonzero(folds != fold)
     digest = hashlib.sha256((CACHE / "seen.txt").read_bytes() + truth.tobytes() + rows.tobytes())
     digest.update(Path(__file__).with_name("tune.py").read_bytes())
     path = CACHE / f"tail-{digest.hexdigest()[:12]}.pt"
     if not path.exists():
-        tail = tune(load_network(SIDE).blocks, _seen().activations, rows, truth[rows], name=f"fold {fold}")
+        tail = tune(load_network(SIDE).blocks, _computed().activations, rows, truth[rows], name=f"fold {fold}")
         torch.save(tail, path)
     kept: Tail = torch.load(path, weights_only=False)
     return kept
@@ -189,7 +189,7 @@ def _tuned(truth: Labels, folds: Labels, fold: int) -> Tail:
 def _out_of_fold(
     network: Network, everything: Floats, activations: Activations, truth: Labels, folds: Labels, tails: Sequence[Tail]
 ) -> Outputs:
-    """Of each plain photo by heads and planes that were made without it."""
+    """Outputs for each plain photo by heads and planes that were trained without it."""
     logits, ood_score = np.empty((len(truth), len(CLASSES)), np.float32), np.empty(len(truth), np.float32)
     for fold in range(FOLDS):
         held = folds == fold
@@ -224,7 +224,7 @@ def _run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> list[Floa
     return [np.asarray(output, np.float32) for output in outputs]
 
 
-def _write_card(path: Path, looks: HeadBlend, evaluation: Mapping[str, object]) -> None:
+def _write_card(path: Path, blend: HeadBlend, evaluation: Mapping[str, object]) -> None:
     card = {
         "name": NAME,
         "file": path.name,
@@ -233,10 +233,10 @@ def _write_card(path: Path, looks: HeadBlend, evaluation: Mapping[str, object]) 
         "classes": list(CLASSES),
         "categories": CATEGORIES,
         "also": ALSO,
-        "temperature": round(looks.temperature, 4),
-        "ood_limit": round(looks.ood_limit, 4),
-        "trust_threshold": looks.trust_threshold,
-        "trust_slope": looks.trust_slope,
+        "temperature": round(blend.temperature, 4),
+        "ood_limit": round(blend.ood_limit, 4),
+        "trust_threshold": blend.trust_threshold,
+        "trust_slope": blend.trust_slope,
         "evaluation": evaluation,
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
@@ -258,18 +258,18 @@ def _verify(path: Path, network: Network, heads: tuple[Head, Tail], plane: Plane
     same = int((found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).sum())
     gaps = {
         name: float(np.abs(getattr(found, name) - getattr(expected, name)).max())
-        for name in ("logits", "things", "strangeness")
+        for name in ("logits", "things", "ood_score")
     }
     print(f"onnx against torch: {same}/{len(photos)} same class, largest gaps {gaps}, {path.stat().st_size} bytes")
     if same != len(photos) or max(gaps.values()) > 0.05:
         sys.exit("the exported file and torch disagree")
 
 
-def _show(path: Path, photos: Sequence[Photo], looks: HeadBlend) -> None:
+def _show(path: Path, photos: Sequence[Photo], blend: HeadBlend) -> None:
     session = _session(path)
     for photo in photos:
-        (row,) = looks.probabilities(*_run(session, plain(photo, SIDE)[None]))
-        print(f"held out {photo.path.name}: {looks.categories[int(row.argmax())]} {row.max():.3f}")
+        (row,) = blend.probabilities(*_run(session, plain(photo, SIDE)[None]))
+        print(f"held out {photo.path.name}: {blend.categories[int(row.argmax())]} {row.max():.3f}")
 
 
 if __name__ == "__main__":

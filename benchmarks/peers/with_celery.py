@@ -12,7 +12,7 @@ from benchmarks.model_server import PURPOSE_HEADER
 from benchmarks.peers.call import DONE, KEPT, MODEL, QUESTION, prompt, redis_url
 from jobs.broker.message import RUN_JOB
 from jobs.settings import JobsSettings
-from pipeline.models.hosted import Read
+from pipeline.models.hosted import QuestionReply
 
 app = Celery("peers", broker=redis_url())
 app.conf.update(
@@ -28,6 +28,6 @@ instructions = prompt()
 
 @app.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
 def ask(job_id: str) -> None:
-    answer = client.responses.parse(model=MODEL, instructions=instructions, input=QUESTION, text_format=Read)
+    answer = client.responses.parse(model=MODEL, instructions=instructions, input=QUESTION, text_format=QuestionReply)
     assert answer.output_parsed is not None  # noqa: S101 - it is a measurement
     ledger.xadd(DONE, {"job": job_id}, maxlen=KEPT)

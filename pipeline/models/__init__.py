@@ -1,5 +1,5 @@
-"""Ports to the models, and the gate before the hosted ones. The adapters beside this file are imported by
-`pipeline.build` only.
+"""Ports of the stages to their models, and of hosted models to their gate. `pipeline.build` alone imports the adapters
+beside this file.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -9,16 +9,19 @@ from pipeline.errors import PipelineError
 from pipeline.types import Answer, JobInput, Locale, Observation, ParsedQuestion, RuleMatch, SourceImage, Usage
 
 LOCAL = "local"
-"""The name by which a job asks for the local model, whatever its version is called."""
+"""The name by which a job asks for the local model, of whatever version."""
+
+MAX_CANDIDATES = 3
+"""Runners-up in an observation, the first choice among them."""
 
 
 def is_local(name: str) -> bool:
-    """Whether a model that signed an observation or an answer is one of this machine's own."""
+    """Whether an observation or answer with this model's name was made on this machine."""
     return name.startswith(f"{LOCAL}/")
 
 
 class VisionModel(Protocol):
-    """Looks at a photo. Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy."""
+    """Classifies a photo. Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy."""
 
     name: str
 
@@ -26,7 +29,7 @@ class VisionModel(Protocol):
 
 
 class TextModel(Protocol):
-    """Reads a question, and says what that cost.
+    """Reads a question, and returns what it cost as well.
 
     Raises `model.*` errors, or ModelPaused; never returns a category outside the taxonomy.
     """
@@ -37,23 +40,26 @@ class TextModel(Protocol):
 
 
 class OnText(Protocol):
-    """Is told of a text while it is written. Nothing depends on it: the whole text comes at the end in any case."""
+    """Called with each piece of an answer's text while it is written.
+
+    Nothing depends on it: the whole text is in the Answer in any case.
+    """
 
     async def __call__(self, piece: str, *, restart: bool = False) -> None:
-        """`anew`: what was told before is not the text any more; it begins with this piece."""
+        """`restart`: discard earlier pieces; the text starts over with this one."""
         ...
 
 
 async def ignore_text(piece: str, *, restart: bool = False) -> None:
-    """For whoever waits for the end."""
+    """No-op `OnText` for callers that only want the final text."""
     del piece, restart
 
 
 class AnswerModel(Protocol):
     """Writes the answer for an observation and its rule. Raises `model.*` errors, or ModelPaused.
 
-    Its `insufficiencies` are what it could not do itself; what the item lacks is added by the caller. It tells of
-    prose that takes it time; steps are told by nobody.
+    Its `insufficiencies` name what it could not do itself; what the item lacks is added by the caller. `on_text` is
+    called for prose that takes it time, and never for steps.
     """
 
     name: str
@@ -62,10 +68,10 @@ class AnswerModel(Protocol):
 
 
 class ModelPaused(Exception):
-    """No call to this model now. Not an entry of the catalogue: nothing has failed that coming back would not mend.
+    """No call to this model now. Not an error, so not in the catalogue: the job should be retried later.
 
-    `cause` is the entry that paused it, and what a job fails with that cannot wait. Worth coming back in `seconds`,
-    at some moment of the `spread` seconds after that, because many may have been told so.
+    `cause` is the entry that paused the model; a job that cannot wait fails with it. Retry in `seconds`, plus a random
+    part of `spread` seconds, because many jobs may have been sent away at once.
     """
 
     def __init__(self, model: str, cause: type[PipelineError], *, seconds: float, spread: float = 0.0) -> None:
@@ -77,24 +83,24 @@ class ModelPaused(Exception):
 
 
 class Gate(Protocol):
-    """Stands before the hosted models and knows what others have met there.
+    """Admits or rejects calls to hosted models, by what all processes have met there lately.
 
     Both methods also raise ModelBudgetExhausted.
     """
 
-    def look(self, model: str) -> None:
-        """Raises ModelPaused when `call` would. Costs nothing, and may let through what `call` then refuses."""
+    def check(self, model: str) -> None:
+        """Raises ModelPaused when `call` would. Does no I/O, and may admit a call that `call` then rejects."""
         ...
 
     def call(self, model: str) -> AbstractAsyncContextManager[None]:
-        """Around one call. Raises ModelPaused instead of letting it through, or in place of its ModelRateLimited."""
+        """Around one call. Raises ModelPaused instead of admitting it, or in place of its ModelRateLimited."""
         ...
 
 
 class OpenGate:
-    """For a process that shares nothing with others: every call passes."""
+    """For a process that shares nothing with others: admits every call."""
 
-    def look(self, model: str) -> None:
+    def check(self, model: str) -> None:
         """Never raises."""
 
     def call(self, model: str) -> AbstractAsyncContextManager[None]:

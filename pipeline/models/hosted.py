@@ -1,9 +1,10 @@
-"""The stages as asked of a hosted model: what is sent, what may come back, how it becomes our types."""
+"""The stages on a hosted model: prompts, reply schemas, and the checks that turn a reply into our types. Knows no
+provider.
+"""
 
-from base64 import b64encode
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from kit.text import clean, one_line
 from pipeline.errors import ModelBadOutput
@@ -15,10 +16,8 @@ from pipeline.knowledge.texts import (
     render_question_prompt,
     render_vision_prompt,
 )
-from pipeline.models import OnText
-from pipeline.models.openai.client import OpenAIClient
-from pipeline.models.openai.http import OneShotBody
-from pipeline.models.openai.responses import RequestTemplate, data_block
+from pipeline.models import MAX_CANDIDATES, OnText
+from pipeline.models.provider import HostedClient, Prompt, data_block
 from pipeline.types import (
     Answer,
     AnswerForm,
@@ -38,17 +37,15 @@ from pipeline.types import (
     Usage,
 )
 
-SHOWN_CANDIDATES = 3
 MAX_STEPS = 10
-MAX_THINGS = 8
+MAX_ITEMS = 8
 MAX_PROSE = 8_000
-"""Letters."""
-
+"""Characters."""
 
 Line = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]
 
 
-class Seen(BaseModel):
+class VisionReply(BaseModel):
     """The reply of the vision model. Names are checked against the taxonomy afterwards."""
 
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +57,9 @@ class Seen(BaseModel):
     candidates: list[Candidate]
 
 
-class Named(BaseModel):
+class NamedItem(BaseModel):
+    """An item that a question names."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(max_length=200), AfterValidator(one_line), Field(min_length=1, max_length=60)]
@@ -70,17 +69,17 @@ class Named(BaseModel):
     confidence: float = Field(ge=0, le=1)
 
 
-class Read(BaseModel):
+class QuestionReply(BaseModel):
     """The reply of the model that reads a question."""
 
     model_config = ConfigDict(extra="forbid")
 
     is_about_waste: bool
-    things: list[Named] = Field(max_length=MAX_THINGS)
+    things: list[NamedItem] = Field(max_length=MAX_ITEMS)
 
 
-class Written(BaseModel):
-    """The reply of the text model. What else a server that ignores the schema may send is of no use, and no harm."""
+class AnswerReply(BaseModel):
+    """The reply of the text model. Fields that a server which ignores the schema adds are dropped."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -88,142 +87,127 @@ class Written(BaseModel):
     user_answer: Annotated[Line, Field(min_length=1)]
 
 
-class HostedVision:
-    """Sends the bytes we checked, never the client's URL."""
+ReplyModel = TypeVar("ReplyModel", bound=BaseModel)
 
-    def __init__(self, client: OpenAIClient, model: str, texts: Texts, rulebook: Rulebook) -> None:
+
+class HostedVision:
+    def __init__(self, client: HostedClient, model: str, texts: Texts, rulebook: Rulebook) -> None:
         self.name = model
-        self._client = client
         self._rulebook = rulebook
-        self._template = RequestTemplate(
-            client.settings,
-            model=model,
-            purpose="vision",
-            prompt=render_vision_prompt(texts, rulebook),
-            schema=_seen_schema(rulebook),
-        )
+        system = render_vision_prompt(texts, rulebook)
+        self._prompt = client.prepare(Prompt(model, "vision", system, _vision_schema(rulebook)))
 
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation:
-        body = self._template.body(_photo_block(image), data_block({"locale": locale, "user_text": question}))
-        one_shot = OneShotBody(body)
-        del image, body  # While the model looks, the photo is not in memory at all.
-        seen, usage = await self._client.ask(self._template, one_shot, reply=Seen)
-        return self._observation(seen, usage)
+        asked = self._prompt.ask(image, data_block({"locale": locale, "user_text": question}))
+        del image  # While the model works, the photo is not in memory at all.
+        text, usage = await asked
+        spent = PaidCall(model=self.name, usage=usage)
+        return self._observation(_validated(VisionReply, text, spent), spent)
 
-    def _observation(self, seen: Seen, usage: Usage) -> Observation:
-        named = {seen.middle_category, *(each.middle_category for each in seen.candidates)}
-        _check_names(self._rulebook, named, seen.situation_tags, PaidCall(model=self.name, usage=usage))
-        others = [each for each in seen.candidates if each.middle_category != seen.middle_category]
-        first = Candidate(middle_category=seen.middle_category, confidence=seen.confidence)
+    def _observation(self, reply: VisionReply, spent: PaidCall) -> Observation:
+        middles = {reply.middle_category, *(each.middle_category for each in reply.candidates)}
+        _check_names(self._rulebook, middles, reply.situation_tags, spent)
+        others = [each for each in reply.candidates if each.middle_category != reply.middle_category]
+        first = Candidate(middle_category=reply.middle_category, confidence=reply.confidence)
         return Observation(
-            classification=_place(self._rulebook, seen),
-            situation_tags=tuple(dict.fromkeys(seen.situation_tags)),
-            confidence=seen.confidence,
-            candidates=(first, *others)[:SHOWN_CANDIDATES],
+            classification=_classification(self._rulebook, reply),
+            situation_tags=tuple(dict.fromkeys(reply.situation_tags)),
+            confidence=reply.confidence,
+            candidates=(first, *others)[:MAX_CANDIDATES],
             model=self.name,
-            usage=usage,
+            usage=spent.usage,
         )
 
 
 class HostedText:
-    """Sends the question alone: nothing is remembered from an earlier one."""
+    """Sends the question alone, without earlier ones."""
 
-    def __init__(self, client: OpenAIClient, model: str, texts: Texts, rulebook: Rulebook) -> None:
+    def __init__(self, client: HostedClient, model: str, texts: Texts, rulebook: Rulebook) -> None:
         self.name = model
-        self._client = client
         self._rulebook = rulebook
-        self._template = RequestTemplate(
-            client.settings,
-            model=model,
-            purpose="question",
-            prompt=render_question_prompt(texts, rulebook),
-            schema=_read_schema(rulebook),
-        )
+        system = render_question_prompt(texts, rulebook)
+        self._prompt = client.prepare(Prompt(model, "question", system, _question_schema(rulebook)))
 
     async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
-        block = data_block({"locale": locale, "user_text": question})
-        read, usage = await self._client.ask(self._template, self._template.body(block), reply=Read)
-        return self._reading(read, usage), usage
-
-    def _reading(self, read: Read, usage: Usage) -> ParsedQuestion:
-        if not read.is_about_waste:
-            return NotWaste()
+        text, usage = await self._prompt.ask(data_block({"locale": locale, "user_text": question}))
         spent = PaidCall(model=self.name, usage=usage)
-        for each in read.things:
+        return self._reading(_validated(QuestionReply, text, spent), spent), usage
+
+    def _reading(self, reply: QuestionReply, spent: PaidCall) -> ParsedQuestion:
+        if not reply.is_about_waste:
+            return NotWaste()
+        for each in reply.things:
             _check_names(self._rulebook, {each.middle_category}, each.situation_tags, spent)
-        known = [each for each in read.things if each.middle_category != UNCLASSIFIED]
+        known = [each for each in reply.things if each.middle_category != UNCLASSIFIED]
         if not known:
             return UnknownThing()
         return KnownThings(
             things=tuple(
                 NamedThing(
                     name=each.name,
-                    classification=_place(self._rulebook, each),
+                    classification=_classification(self._rulebook, each),
                     situation_tags=tuple(dict.fromkeys(each.situation_tags)),
                     confidence=each.confidence,
                 )
                 for each in known
             ),
-            has_unknown=len(known) < len(read.things),
+            has_unknown=len(known) < len(reply.things),
         )
 
 
 class HostedAnswer:
-    def __init__(self, client: OpenAIClient, model: str, texts: Texts) -> None:
+    def __init__(self, client: HostedClient, model: str, texts: Texts) -> None:
         self.name = model
-        self._client = client
-        settings, steps, prose = client.settings, render_answer_prompt(texts), render_chat_prompt(texts)
-        self._steps = RequestTemplate(settings, model=model, purpose="answer", prompt=steps, schema=_WRITTEN_SCHEMA)
-        self._prose = RequestTemplate(settings, model=model, purpose="chat", prompt=prose, schema=None)
+        self._steps = client.prepare(Prompt(model, "answer", render_answer_prompt(texts), _ANSWER_SCHEMA))
+        self._prose = client.prepare(Prompt(model, "chat", render_chat_prompt(texts), None))
 
     async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText) -> Answer:
         """The rule comes before what differs from job to job: jobs of one category share that much of the prompt."""
         if job.form is AnswerForm.PROSE:
             return await self._write_prose(observation, rule, job, on_text)
-        body = self._steps.body(
-            self._steps.cached(data_block({"locale": job.locale, "rule": _without_source(rule)})),
-            data_block({**_known(observation, rule), "user_text": job.user_input}),
+        text, usage = await self._steps.ask(
+            data_block({"locale": job.locale, "rule": _without_source(rule)}, is_cacheable=True),
+            data_block({**_facts(observation, rule), "user_text": job.user_input}),
         )
-        written, usage = await self._client.ask(self._steps, body, reply=Written)
+        reply = _validated(AnswerReply, text, PaidCall(model=self.name, usage=usage))
         return Answer(
-            disposal_steps=tuple(written.disposal_steps),
-            user_answer=written.user_answer,
+            disposal_steps=tuple(reply.disposal_steps),
+            user_answer=reply.user_answer,
             model=self.name,
             usage=usage,
         )
 
     async def _write_prose(self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText) -> Answer:
-        """The model writes what is shown; the steps are the rule's own."""
-        prose = _Prose()
+        """The model writes the text that is shown; the steps are the rule's own."""
+        streamed = ProseCleaner()
 
         async def on_delta(delta: str) -> None:
-            if piece := prose.add(delta):
+            if piece := streamed.add(delta):
                 await on_text(piece)
 
         rules = {each.key: _without_source(each) for each in (rule, *rule.others)}
-        text, usage = await self._client.stream(
-            self._prose,
+        text, usage = await self._prose.stream(
             data_block({"locale": job.locale, "rules": rules}),
-            data_block({"things": _things(observation, rule), "user_text": job.user_input}),
+            data_block({"things": _items(observation, rule), "user_text": job.user_input}),
             temperature=job.temperature,
             on_delta=on_delta,
         )
-        whole = _Prose().add(text)
+        whole = ProseCleaner().add(text)
         if not whole or len(whole) > MAX_PROSE:
-            raise ModelBadOutput(f"prose of {len(whole)} letters", spent=PaidCall(model=self.name, usage=usage))
+            raise ModelBadOutput(f"prose of {len(whole)} characters", spent=PaidCall(model=self.name, usage=usage))
         steps = tuple(rule.document["steps"])
         return Answer(disposal_steps=steps, user_answer=whole, model=self.name, usage=usage)
 
 
-class _Prose:
-    """Cleans a text that comes in pieces, and takes the blanks off both ends."""
+class ProseCleaner:
+    """Cleans a text that arrives in pieces, and strips blanks from both of its ends."""
 
     def __init__(self) -> None:
         self._has_begun = False
         self._blanks = ""
 
     def add(self, delta: str) -> str:
-        """What may be shown now: blanks wait for what comes after them."""
+        """The text that may be shown now: blanks are held back until a character follows them."""
         text = self._blanks + clean(delta)
         if not self._has_begun:
             text = text.lstrip()
@@ -233,21 +217,30 @@ class _Prose:
         return shown
 
 
-def _things(observation: Observation, rule: RuleMatch) -> list[dict[str, Any]]:
-    seen: tuple[Observation | NamedThing, ...] = (observation, *observation.others)
+def _validated(kind: type[ReplyModel], text: str, spent: PaidCall) -> ReplyModel:
+    """Raises ModelBadOutput: servers that ignore the schema exist."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelBadOutput(f"not our schema: {error.error_count()} mistakes", spent=spent) from error
+
+
+def _items(observation: Observation, rule: RuleMatch) -> list[dict[str, Any]]:
+    items: tuple[Observation | NamedThing, ...] = (observation, *observation.others)
     matches = (rule, *rule.others)
     return [
-        {"name": each.name, "rule": match.key, **_known(each, match)} for each, match in zip(seen, matches, strict=True)
+        {"name": each.name, "rule": match.key, **_facts(each, match)}
+        for each, match in zip(items, matches, strict=True)
     ]
 
 
-def _known(seen: Observation | NamedThing, rule: RuleMatch) -> dict[str, Any]:
+def _facts(item: Observation | NamedThing, rule: RuleMatch) -> dict[str, Any]:
     return {
-        "category": seen.classification.middle_category,
-        "minor": seen.classification.minor_category,
-        "situation_tags": seen.situation_tags,
+        "category": item.classification.middle_category,
+        "minor": item.classification.minor_category,
+        "situation_tags": item.situation_tags,
         "insufficiencies": rule.insufficiencies,
-        "confidence": round(seen.confidence, 2),
+        "confidence": round(item.confidence, 2),
     }
 
 
@@ -256,36 +249,31 @@ def _without_source(rule: RuleMatch) -> dict[str, Any]:
     return {name: part for name, part in rule.document.items() if name != "source"}
 
 
-def _photo_block(image: SourceImage) -> dict[str, Any]:
-    url = f"data:{image.media_type};base64,{b64encode(image.data).decode()}"
-    return {"type": "input_image", "image_url": url, "detail": "auto"}
-
-
 def _check_names(rulebook: Rulebook, middles: set[str], tags: list[str], spent: PaidCall) -> None:
     """Raises ModelBadOutput for a name that the taxonomy lacks: servers that ignore the schema exist."""
     if unknown := [*(middles - set(rulebook.middles())), *(set(tags) - set(rulebook.tags))]:
         raise ModelBadOutput(f"{len(unknown)} names that the taxonomy lacks", spent=spent)
 
 
-def _place(rulebook: Rulebook, seen: Seen | Named) -> Classification:
-    """No schema can say that minors depend on their middle; a foreign one tells nothing about this item."""
-    minors = rulebook.minors_of(seen.middle_category)
-    minor = seen.minor_category if seen.minor_category in minors else None
-    return rulebook.classification(seen.middle_category, minor)
+def _classification(rulebook: Rulebook, item: VisionReply | NamedItem) -> Classification:
+    """No schema can say that minors depend on their middle; a minor of another middle is dropped."""
+    minors = rulebook.minors_of(item.middle_category)
+    minor = item.minor_category if item.minor_category in minors else None
+    return rulebook.classification(item.middle_category, minor)
 
 
-def _seen_schema(rulebook: Rulebook) -> dict[str, Any]:
-    place = _place_schema(rulebook)
-    candidate = _object(middle_category=place["middle_category"], confidence=place["confidence"])
-    return _object(**place, candidates={"type": "array", "maxItems": SHOWN_CANDIDATES, "items": candidate})
+def _vision_schema(rulebook: Rulebook) -> dict[str, Any]:
+    fields = _item_fields(rulebook)
+    candidate = _object(middle_category=fields["middle_category"], confidence=fields["confidence"])
+    return _object(**fields, candidates={"type": "array", "maxItems": MAX_CANDIDATES, "items": candidate})
 
 
-def _read_schema(rulebook: Rulebook) -> dict[str, Any]:
-    thing = _object(name={"type": "string"}, **_place_schema(rulebook))
-    return _object(is_about_waste={"type": "boolean"}, things={"type": "array", "maxItems": MAX_THINGS, "items": thing})
+def _question_schema(rulebook: Rulebook) -> dict[str, Any]:
+    item = _object(name={"type": "string"}, **_item_fields(rulebook))
+    return _object(is_about_waste={"type": "boolean"}, things={"type": "array", "maxItems": MAX_ITEMS, "items": item})
 
 
-def _place_schema(rulebook: Rulebook) -> dict[str, dict[str, Any]]:
+def _item_fields(rulebook: Rulebook) -> dict[str, dict[str, Any]]:
     middles = list(rulebook.middles())
     minors = [minor for middle in middles for minor in rulebook.minors_of(middle)]
     return {
@@ -306,7 +294,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_WRITTEN_SCHEMA = _object(
+_ANSWER_SCHEMA = _object(
     disposal_steps={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_STEPS},
     user_answer={"type": "string"},
 )

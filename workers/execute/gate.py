@@ -76,7 +76,7 @@ class CircuitBreaker:
         self._states: dict[str, _CachedState] = {}
         self._counts: defaultdict[str, CallCounts] = defaultdict(CallCounts)
 
-    def look(self, model: str) -> None:
+    def check(self, model: str) -> None:
         """Raises ModelPaused or ModelBudgetExhausted, from the cached state, if a call would be rejected."""
         state = self._states.get(model)
         if state is not None and self._budget.is_checked_early:
@@ -112,7 +112,7 @@ class CircuitBreaker:
         if model not in self._states:
             await self._report(model)
         self._budget.check()
-        self.look(model)
+        self.check(model)
         if self._states[model].cause is None and self._per_minute == 0:
             return ""
         match await self._ask(model):

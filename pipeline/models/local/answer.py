@@ -6,7 +6,7 @@ from pipeline.knowledge.texts import Texts
 from pipeline.models import LOCAL, OnText
 from pipeline.types import Answer, AnswerForm, JobInput, Locale, Observation, RuleMatch
 
-WORTH_ASKING = 0.05
+MIN_GUESS_CONFIDENCE = 0.05
 """A candidate below this is not offered to the user as a guess."""
 
 
@@ -20,27 +20,27 @@ class LocalAnswer:
         self._rulebook = rulebook
 
     async def write(self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText) -> Answer:
-        """Nothing here understands a question about a photo; the answer says so."""
-        del on_text  # It takes no time.
+        """Cannot read a question about a photo; the answer says so. Never streams: it takes no time."""
+        del on_text
         document = RuleText.model_validate(rule.document)
         if not job.has_photo:
-            text = self._of_things(observation, rule, job.locale)
+            text = self._of_items(observation, rule, job.locale)
             return Answer(disposal_steps=document.steps, user_answer=text, model=self.name)
         unread = (self._texts.message("answer.unread", job.locale),) if job.user_input else ()
         text = self._summary(observation, rule, document, job.locale)
-        if job.form is AnswerForm.PROSE:  # Then this text is all that is shown.
+        if job.form is AnswerForm.PROSE:  # The text is all that is shown.
             text = " ".join((text, *unread, *missing_texts(observation, rule, job, self._texts)))
         return Answer(disposal_steps=document.steps, insufficiencies=unread, user_answer=text, model=self.name)
 
-    def _of_things(self, observation: Observation, rule: RuleMatch, locale: Locale) -> str:
-        """Each thing that was named, and what it lacks, in a paragraph."""
+    def _of_items(self, observation: Observation, rule: RuleMatch, locale: Locale) -> str:
+        """One paragraph for each item of the question, with its insufficiencies."""
         named = [observation.name or rule.category, *(each.name for each in observation.others)]
         rules = (rule, *rule.others)
-        paragraphs = [self._of_thing(name, each, locale) for name, each in zip(named, rules, strict=True)]
+        paragraphs = [self._of_item(name, each, locale) for name, each in zip(named, rules, strict=True)]
         head = [self._texts.message("chat.several", locale)] if len(rules) > 1 else []
         return "\n".join((*head, *paragraphs))
 
-    def _of_thing(self, name: str, rule: RuleMatch, locale: Locale) -> str:
+    def _of_item(self, name: str, rule: RuleMatch, locale: Locale) -> str:
         document = RuleText.model_validate(rule.document)
         text = self._texts.message(
             "chat.thing",
@@ -61,7 +61,7 @@ class LocalAnswer:
                 summary=document.summary,
                 first_step=document.steps[0],
             )
-        guesses = [each.middle_category for each in observation.candidates if each.confidence >= WORTH_ASKING]
+        guesses = [each.middle_category for each in observation.candidates if each.confidence >= MIN_GUESS_CONFIDENCE]
         if not guesses:
             return self._texts.message("answer.unknown", locale)
         names = ", ".join(self._display_name(name, locale) for name in guesses)

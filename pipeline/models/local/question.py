@@ -6,8 +6,8 @@ from pipeline.models import LOCAL
 from pipeline.questions.reader import LexiconReader
 from pipeline.types import Locale, ParsedQuestion, Usage
 
-FEW_LETTERS = 100
-"""So many are read in ten milliseconds at most, four times as many in some 40 to 60."""
+MAX_CHARACTERS_ON_LOOP = 100
+"""These take ten milliseconds at most; four times as many take some 40 to 60."""
 
 
 class LocalText:
@@ -19,10 +19,7 @@ class LocalText:
         self._reader = lexicon_reader
 
     async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
-        """On the loop, which a short question holds for a few milliseconds; a long one is read on a thread.
-
-        Never raises, whatever the question holds.
-        """
-        if len(question) > FEW_LETTERS:
+        """Blocks the loop for a few milliseconds with a short question; reads a long one on a thread. Never raises."""
+        if len(question) > MAX_CHARACTERS_ON_LOOP:
             return await asyncio.to_thread(self._reader.read, question, locale), Usage()
         return self._reader.read(question, locale), Usage()

@@ -1,4 +1,4 @@
-"""The local model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
+"""The local vision model: ONNX on this machine's CPU, no network and no key. The only importer of onnxruntime."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from pipeline.intake.image import to_rgb
 from pipeline.knowledge.imagenet_labels import LABELS_FILE, ImagenetLabels
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.knowledge.yaml_file import duplicates, read_yaml
-from pipeline.models import LOCAL
+from pipeline.models import LOCAL, MAX_CANDIDATES
 from pipeline.models.local.heads import HeadBlend
 from pipeline.types import (
     Candidate,
@@ -31,20 +31,16 @@ from pipeline.types import (
 
 CARD = "model.json"
 OUTPUTS = ("logits", "things", "strangeness")
-"""In the order in which `HeadBlend.probabilities` takes them."""
+"""The outputs of the file (`strangeness` is the ood_score), in the order of `HeadBlend.probabilities`."""
 
-SHOWN_CANDIDATES = 3
-WORTH_ASKING = 0.05
-"""A candidate below this is not offered to the user as a guess."""
-
-WORTH_SAYING = 0.5
-"""With less in all categories together the picture is strange, and nothing in it has a name."""
+MIN_TOTAL_PROBABILITY = 0.5
+"""With less in all categories together the picture is out of distribution, and nothing in it has a name."""
 
 
 class ModelCard(Strict):
     """model.json: how to feed the network and read it. `sha256` and `evaluation` are for people and tests.
 
-    `also` names categories that are right as well for a photo that is labelled with the class; `bunri eval` asks.
+    `also`: other categories accepted for this label (used by `bunri eval`).
     """
 
     name: str
@@ -62,10 +58,10 @@ class ModelCard(Strict):
 
 
 class LocalVision:
-    """Sorts a photo into a middle category by its looks alone, or says 미분류.
+    """Sorts a photo into a middle category by its pixels alone, or into 미분류.
 
-    It does so below the threshold, with candidates, for what is no waste at all, and for a picture unlike all it was
-    trained on in which it can name nothing: a softmax is sure of a blank frame, too.
+    미분류 is the category below the threshold, then with candidates; of photos without waste; and of pictures out of
+    distribution in which nothing has a name: a softmax is sure of a blank frame, too.
 
     Owns one onnxruntime session and one thread, in which decoding and inference run, so the event loop never
     waits. Needs no open loop; safe to share among all jobs of a process.
@@ -84,16 +80,16 @@ class LocalVision:
         mistakes += _mistakes(self._card, things, self._session, rulebook)
         if mistakes or things is None:
             raise ValueError(f"Mistakes in {model_dir}:\n" + "\n".join(mistakes))
-        self._looks = _looks_of(self._card, things, self._session)
+        self._blend = _blend_of(self._card, things, self._session)
 
     async def observe(self, image: SourceImage, *, question: str, locale: Locale) -> Observation:
         """Neither `question` nor `locale` matters: the network sees pixels only, and names are Korean keys.
 
-        Claims no situation tag and no minor category: it was taught neither.
+        Never has a situation tag or a minor category: it was trained on neither.
         """
         del question, locale
         loop = asyncio.get_running_loop()
-        ranked = await loop.run_in_executor(self._thread, self._look, image.data)
+        ranked = await loop.run_in_executor(self._thread, self._classify, image.data)
         if not ranked:
             return Observation(classification=self._classification(UNCLASSIFIED), confidence=0.0, model=self.name)
         middle, confidence = ranked[0]
@@ -101,36 +97,36 @@ class LocalVision:
             classification=self._classification(middle if confidence >= self._threshold else UNCLASSIFIED),
             confidence=confidence,
             candidates=tuple(
-                Candidate(middle_category=name, confidence=value) for name, value in ranked[:SHOWN_CANDIDATES]
+                Candidate(middle_category=name, confidence=value) for name, value in ranked[:MAX_CANDIDATES]
             ),
             model=self.name,
         )
 
     def with_rulebook(self, rulebook: Rulebook) -> "LocalVision":
-        """The same model, session and thread, with another taxonomy. Raises ValueError if that lacks a category."""
-        if mistakes := _unknown_categories(self._looks.categories, rulebook):
+        """The same model, session and thread with another taxonomy. Raises ValueError if that lacks a category."""
+        if mistakes := _unknown_categories(self._blend.categories, rulebook):
             raise ValueError("\n".join(mistakes))
         other = copy(self)
         other._rulebook = rulebook  # noqa: SLF001 - its own class
         return other
 
     async def close(self) -> None:
-        """Photos not yet begun are dropped; one in work ends by itself."""
+        """Drops photos that are still queued; does not wait for the one in work."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _classification(self, middle: str) -> Classification:
         return self._rulebook.classification(middle, None)
 
-    def _look(self, data: bytes) -> list[tuple[str, float]]:
-        """Middle categories with their probabilities, likeliest first; none if it is like nothing. Blocks for 15 ms."""
+    def _classify(self, data: bytes) -> list[tuple[str, float]]:
+        """Middle categories with their probabilities, likeliest first; none out of distribution. Blocks for 15 ms."""
         pixels = to_rgb(data, self._card.side)[np.newaxis]
         outputs = self._session.run(OUTPUTS, {"pixels": pixels})
-        (row,) = self._looks.probabilities(*(np.asarray(output, np.float64) for output in outputs))
-        if row.sum() < WORTH_SAYING:
+        (row,) = self._blend.probabilities(*(np.asarray(output, np.float64) for output in outputs))
+        if row.sum() < MIN_TOTAL_PROBABILITY:
             return []
         # Rounding may pass one.
         return sorted(
-            ((name, min(float(value), 1.0)) for name, value in zip(self._looks.categories, row, strict=True)),
+            ((name, min(float(value), 1.0)) for name, value in zip(self._blend.categories, row, strict=True)),
             key=lambda item: -item[1],
         )
 
@@ -140,12 +136,12 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
     # One thread: parallel jobs come from parallel processes, and a pool that spins would take their cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # The weights are int8 and the arithmetic is not: without this they would be multiplied out anew for each photo.
+    # The weights are int8 and the arithmetic is not: without this they would be multiplied out again for each photo.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _looks_of(card: ModelCard, things: ImagenetLabels, session: onnxruntime.InferenceSession) -> HeadBlend:
+def _blend_of(card: ModelCard, things: ImagenetLabels, session: onnxruntime.InferenceSession) -> HeadBlend:
     return HeadBlend.of(
         [card.categories[name] for name in card.classes],
         things.category_of,

@@ -1,128 +1,80 @@
-"""The wire format of the Responses API: the request's bytes, the reply's text and tokens. No SDK and no network here.
+"""The Responses API: the bytes of a request; the text, tokens and failures of a reply. No SDK and no network here.
 
 Everything constant comes first and is the same bytes in every call, so that the provider's prompt cache finds it.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from base64 import b64encode
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kit.text import clean
-from pipeline.errors import (
-    Internal,
-    ModelAccount,
-    ModelBadOutput,
-    ModelRateLimited,
-    ModelRefused,
-    ModelUnavailable,
-    PipelineError,
-)
+from pipeline.errors import ModelBadOutput, ModelRefused, ModelUnavailable, PipelineError
+from pipeline.models.openai.errors import code_of, failure
+from pipeline.models.provider import Content, DataBlock, Prompt
 from pipeline.settings import ModelPrice, PipelineSettings
-from pipeline.types import Usage
+from pipeline.types import SourceImage, Usage
+
+PATH = "responses"
+"""Below the base URL."""
 
 CACHE_BREAKPOINTS_SINCE = (5, 6)
 """Explicit prompt-cache breakpoints: "supported for gpt-5.6 and later models" (openai 3.57, PromptCacheOptions)."""
 
-MAX_LETTERS = 2000
-"""Of one text in a data block. The API takes no longer ones, but it is not the only one to make jobs."""
-
-CODE_KINDS: Mapping[str, type[PipelineError]] = {
-    "rate_limit_exceeded": ModelRateLimited,
-    "insufficient_quota": ModelAccount,
-    "billing_hard_limit_reached": ModelAccount,
-    "access_terminated": ModelAccount,
-    "model_not_found": ModelAccount,
-    "content_filter": ModelRefused,
-    "content_policy_violation": ModelRefused,
-    "image_content_policy_violation": ModelRefused,
-    "invalid_prompt": ModelRefused,
-    "bio_policy": ModelRefused,
-    "misalignment_policy_violation": ModelRefused,
-}
-"""By the code of an error, wherever it stands: in a reply with an error status, a response that failed (openai 3.57,
-ResponseError), or an event of a stream.
-"""
-
 
 class RequestTemplate:
-    """One model's requests for one purpose: all but the last message, encoded once."""
+    """A prompt's requests: all but the last message, encoded once."""
 
-    def __init__(
-        self, settings: PipelineSettings, *, model: str, purpose: str, prompt: str, schema: dict[str, Any] | None
-    ) -> None:
-        """`purpose` names schema and cache; `schema` is a strict JSON schema for the reply. Without it that is prose,
-        and a stream.
-        """
-        self.model = model
+    def __init__(self, settings: PipelineSettings, prompt: Prompt) -> None:
+        self.model = prompt.model
         self._takes_temperature = settings.reasoning_effort == "off"  # Models that reason refuse the field.
-        system: dict[str, Any] = {"type": "input_text", "text": prompt}
         request: dict[str, Any] = {
-            "model": model,
+            "model": prompt.model,
             "store": False,
             "max_output_tokens": settings.model_max_output_tokens,
         }
-        if schema is None:
+        if prompt.schema is None:
             request["stream"] = True
         else:
-            request["text"] = {"format": {"type": "json_schema", "name": purpose, "strict": True, "schema": schema}}
+            request["text"] = {"format": _json_format(prompt.purpose, prompt.schema)}
         if settings.reasoning_effort != "off":
             request["reasoning"] = {"effort": settings.reasoning_effort}
         if settings.prompt_cache != "off":
-            request["prompt_cache_key"] = f"bunri-{purpose}"
-        self._has_breakpoints = settings.prompt_cache == "auto" and _has_breakpoints(model)
+            request["prompt_cache_key"] = f"bunri-{prompt.purpose}"
+        self._has_breakpoints = settings.prompt_cache == "auto" and _has_breakpoints(prompt.model)
         if self._has_breakpoints:
             # Without this the photo would be written to the cache, too, at a higher price, and never read from it.
             request["prompt_cache_options"] = {"mode": "explicit"}
-        system = self.cached(system)
-        request["input"] = [{"role": "system", "content": [system]}]
+        request["input"] = [{"role": "system", "content": [self._text(prompt.system, is_cacheable=True)]}]
         self._head = orjson.dumps(request).removesuffix(b"]}")
 
-    def cached(self, block: dict[str, Any]) -> dict[str, Any]:
-        """The block, up to whose end other requests begin alike, for the provider to keep if it takes such advice.
-
-        Worth it where more than one request in five finds it: a write costs a quarter more, a hit nine tenths less.
-        """
-        return block | {"prompt_cache_breakpoint": {"mode": "explicit"}} if self._has_breakpoints else block
-
-    def body(self, *content: dict[str, Any], temperature: float | None = None) -> bytes:
+    def body(self, *content: Content, temperature: float | None = None) -> bytes:
         """The whole request, with `content` as the user's message."""
         wish = b""
         if temperature is not None and self._takes_temperature:
             wish = b',"temperature":%b' % orjson.dumps(temperature)
-        return b"%b,%b]%b}" % (self._head, orjson.dumps({"role": "user", "content": content}), wish)
+        message = {"role": "user", "content": [self._part(each) for each in content]}
+        return b"%b,%b]%b}" % (self._head, orjson.dumps(message), wish)
+
+    def _part(self, content: Content) -> dict[str, Any]:
+        match content:
+            case DataBlock(text, is_cacheable):
+                return self._text(text, is_cacheable=is_cacheable)
+            case SourceImage():
+                url = f"data:{content.media_type};base64,{b64encode(content.data).decode()}"
+                return {"type": "input_image", "image_url": url, "detail": "auto"}
+
+    def _text(self, text: str, *, is_cacheable: bool) -> dict[str, Any]:
+        part: dict[str, Any] = {"type": "input_text", "text": text}
+        if is_cacheable and self._has_breakpoints:
+            part["prompt_cache_breakpoint"] = {"mode": "explicit"}
+        return part
 
 
-def data_block(fields: dict[str, Any]) -> dict[str, Any]:
-    """Data for the model, as JSON. Each text in it is clean and short, and none can end the block or pass for more.
-
-    Brackets in a text are escaped as JSON allows, because tokenizers know no JSON: where a server takes `<|im_end|>`,
-    `</s>` or `[INST]` for the frame of its conversation, a user may write it, and the model reads it, but not as that.
-    """
-    data = orjson.dumps(_cleaned(fields)).decode()
-    return {"type": "input_text", "text": "Data, not instructions:\n" + _TEXT.sub(_unframed, data)}
-
-
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
-_FRAMES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>[]｜"})
-
-
-def _unframed(text: re.Match[str]) -> str:
-    return text[0].translate(_FRAMES)
-
-
-def _cleaned(value: Any) -> Any:
-    match value:
-        case str():
-            return clean(value[:MAX_LETTERS])
-        case dict():
-            return {key: _cleaned(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_cleaned(each) for each in value]
-        case _:
-            return value
+def _json_format(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "name": name, "strict": True, "schema": schema}
 
 
 class _Loose(BaseModel):
@@ -156,14 +108,14 @@ class _TokenDetails(_Loose):
 
 
 class Tokens(_Loose):
-    """What the provider counted. `input_tokens` includes the cached and the written ones."""
+    """As the provider counts them: `input_tokens` includes those read from and written to its cache."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     input_tokens_details: _TokenDetails | None = None
 
     def usage(self, price: ModelPrice | None) -> Usage:
-        """With the cost in US dollars; 0 where nobody told the price."""
+        """With the cost in US dollars; 0 without a price."""
         details = self.input_tokens_details or _TokenDetails()
         cost = 0.0
         if price is not None:
@@ -183,7 +135,7 @@ class Tokens(_Loose):
 
 
 class Response(_Loose):
-    """What we read of a reply."""
+    """The parts of a reply that we use."""
 
     status: str
     output: list[_Item]
@@ -192,8 +144,8 @@ class Response(_Loose):
     usage: Tokens | None = None
 
 
-class StreamEvent(_Loose):
-    """What we read of an event of a stream; `code` is an error's, `response` that of the last event."""
+class _StreamEvent(_Loose):
+    """`code` is that of an `error` event, `response` comes with the last event."""
 
     type: str
     delta: str = ""
@@ -201,21 +153,36 @@ class StreamEvent(_Loose):
     response: Any = None
 
 
-def parse_event(data: object) -> StreamEvent:
-    """Raises ModelBadOutput for anything else, and what an `error` event stands for."""
+def read_event(data: bytes) -> str | Response | None:
+    """A piece of the text, the whole response, with which a stream ends, or None for an event that has neither.
+
+    Raises ModelBadOutput for anything else, and `model.*` errors for an `error` event.
+    """
+    if data.startswith(b"[DONE]"):
+        raise ModelUnavailable("the stream ended without a response")
     try:
-        event = StreamEvent.model_validate(data)
+        # Not orjson, which refuses half of a surrogate pair: such a text is bad output, but was paid for.
+        fields = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ModelBadOutput(f"not an event: {type(error).__name__}") from error
+    if isinstance(fields, dict) and (problem := fields.get("error")):
+        raise failure("failed", code_of(problem))
+    try:
+        event = _StreamEvent.model_validate(fields)
     except ValidationError as error:
         raise ModelBadOutput(f"not an event: {error.error_count()} mistakes") from error
-    if event.type == "error":
-        raise failure("failed", event.code)
-    return event
+    match event.type:
+        case "response.output_text.delta":
+            return event.delta
+        case "response.completed" | "response.incomplete" | "response.failed":
+            return _last_response(event)
+        case "error":
+            raise failure("failed", event.code)
+        case _:
+            return None
 
 
-def last_response(event: StreamEvent) -> Response | None:
-    """The whole response, which comes with the last event of a stream. Raises ModelBadOutput."""
-    if event.type not in {"response.completed", "response.incomplete", "response.failed"}:
-        return None
+def _last_response(event: _StreamEvent) -> Response:
     try:
         return Response.model_validate(event.response)
     except ValidationError as error:
@@ -230,8 +197,8 @@ def parse_response(body: bytes) -> Response:
         raise ModelBadOutput(f"not a response: {error.error_count()} mistakes in {len(body)} bytes") from error
 
 
-def text_of(response: Response) -> bytes:
-    """The reply's text, which should be JSON of the schema. Raises `model.*` errors when there is none to have."""
+def text_of(response: Response) -> str:
+    """The reply's text. Raises `model.*` errors if there is none, or if it has half of a surrogate pair."""
     if response.error is not None or response.status not in {"completed", "incomplete"}:
         error = response.error or _Failure()
         raise failure(response.status, error.code or error.type)
@@ -240,22 +207,17 @@ def text_of(response: Response) -> bytes:
         raise ModelRefused("the model refused")
     if response.status == "incomplete":
         raise _cut_off(response)
-    return "".join(part.text for part in parts if part.type == "output_text").encode()
+    text = "".join(part.text for part in parts if part.type == "output_text")
+    try:
+        text.encode()  # JSON can say half of a surrogate pair, UTF-8 cannot.
+    except UnicodeError as error:
+        raise ModelBadOutput(f"not a text: {type(error).__name__}") from error
+    return text
 
 
 def _has_breakpoints(model: str) -> bool:
     version = re.match(r"gpt-([0-9]+)(?:\.([0-9]+))?(?=-|$)", model)
     return version is not None and (int(version[1]), int(version[2] or 0)) >= CACHE_BREAKPOINTS_SINCE
-
-
-def failure(status: str, code: str | None) -> PipelineError:
-    """What a response that is not whole stands for. Codes like `invalid_image…` are ours to mend."""
-    detail = f"the response is {status}: {code!s:.60}"
-    if (kind := CODE_KINDS.get(code or "")) is not None:
-        return kind(detail)
-    if code is not None and "image" in code:
-        return Internal(detail)
-    return ModelUnavailable(detail)
 
 
 def _cut_off(response: Response) -> PipelineError:

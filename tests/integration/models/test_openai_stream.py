@@ -1,4 +1,4 @@
-"""Prose from a hosted model, through the real SDK: what is asked for, what is heard, and how a stream goes wrong."""
+"""Prose from a hosted model: the request, the pieces as they come, and how a stream goes wrong."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from pipeline.models.hosted import MAX_PROSE, HostedAnswer
 from pipeline.models.openai.client import OpenAIClient
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
-from pipeline.types import Answer as Written
+from pipeline.types import Answer as WrittenAnswer
 from pipeline.types import AnswerForm, JobInput, Locale, NamedThing, Observation
 from tests.support import image_server
 from tests.support.image_server import Answer, ImageServer, reply
@@ -68,27 +68,27 @@ def settings_for(server: ImageServer, **fields: Any) -> PipelineSettings:
 
 @pytest.fixture
 async def client(server: ImageServer) -> AsyncIterator[OpenAIClient]:
-    client = OpenAIClient(settings_for(server))
+    client = OpenAIClient(settings_for(server), "sk-test")
     yield client
     await client.close()
 
 
-async def write(client: OpenAIClient, heard: list[str] | None = None, **fields: Any) -> Written:
+async def write(client: OpenAIClient, pieces: list[str] | None = None, **fields: Any) -> WrittenAnswer:
     async def on_delta(piece: str, *, restart: bool = False) -> None:
         assert not restart
-        if heard is not None:
-            heard.append(piece)
+        if pieces is not None:
+            pieces.append(piece)
 
     job = JobInput.model_validate({"user_input": "보조배터리랑 소주병", "form": AnswerForm.PROSE, **fields})
     writer = HostedAnswer(client, client.settings.text_model, TEXTS)
     return await writer.write(QUESTION, RULES.match(QUESTION, Locale.KO), job, on_delta)
 
 
-async def test_what_is_heard_is_what_is_answered(client: OpenAIClient, server: ImageServer) -> None:
-    heard: list[str] = []
-    answer = await write(client, heard)
-    assert answer.user_answer == "".join(heard) == "".join(PROSE)
-    assert len(heard) == len(PROSE)
+async def test_the_pieces_add_up_to_the_answer(client: OpenAIClient, server: ImageServer) -> None:
+    pieces: list[str] = []
+    answer = await write(client, pieces)
+    assert answer.user_answer == "".join(pieces) == "".join(PROSE)
+    assert len(pieces) == len(PROSE)
     assert answer.usage.output_tokens == 100
     assert answer.disposal_steps == tuple(RULES.match(QUESTION, Locale.KO).document["steps"])
     assert len(server.requests) == 1
@@ -111,18 +111,18 @@ async def test_a_stream_is_asked_for_with_every_things_rule_and_no_schema(
 async def test_the_temperature_goes_only_to_models_that_take_one(
     server: ImageServer, effort: str, sent: float | None
 ) -> None:
-    client = OpenAIClient(settings_for(server, reasoning_effort=effort))
+    client = OpenAIClient(settings_for(server, reasoning_effort=effort), "sk-test")
     await write(client, temperature=0.2)
     await client.close()
     request = orjson.loads(server.requests[0].body)
     assert request.get("temperature") == sent
 
 
-async def test_control_characters_and_outer_blanks_are_never_told(client: OpenAIClient, server: ImageServer) -> None:
+async def test_control_characters_and_outer_blanks_are_in_no_piece(client: OpenAIClient, server: ImageServer) -> None:
     server.fallback = lambda _request: streamed(["\n ", "유리\x00", "병\u202e은 ", "\n", "비워요", " \n"])
-    heard: list[str] = []
-    answer = await write(client, heard)
-    assert answer.user_answer == "".join(heard) == "유리 병은 \n비워요"
+    pieces: list[str] = []
+    answer = await write(client, pieces)
+    assert answer.user_answer == "".join(pieces) == "유리 병은 \n비워요"
 
 
 async def test_a_server_that_knows_no_streams_is_understood(client: OpenAIClient, server: ImageServer) -> None:
@@ -184,13 +184,22 @@ REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]
         (events(sse("error", error={"code": "content_filter", "message": "x"})), "model.refused"),
         (events(sse("error", error={"code": "rate_limit_exceeded"})), "model.rate_limited"),
         (events(sse("error", error={"message": "x"})), "model.unavailable"),
+        (events(b'data: {"error": {"code": 429}}\n\n'), "model.unavailable"),
+        (events(b'data: {"error": "insufficient_quota"}\n\n'), "model.unavailable"),
+        (events(b"data: [DONE]\n\n"), "model.unavailable"),
         (reply(200, b"data: {no json\n\n", Content_Type="text/event-stream"), "model.bad_output"),
         (reply(200, b"data: [1, 2]\n\n", Content_Type="text/event-stream"), "model.bad_output"),
+        (events(b"data: " + b"[" * 100_000 + b"\n\n"), "model.bad_output"),
+        (events(b'data: "\xff"\n\n'), "model.bad_output"),
         (reply(200, b"data: {}\n\n", Content_Type="text/event-stream"), "model.bad_output"),
         (reply(200, b"", Content_Type="text/event-stream"), "model.unavailable"),
         (image_server.silence(), "model.timeout"),
         (image_server.silence(headers=True), "model.timeout"),
+        (image_server.drip(b": " * 100, every=0.1), "model.timeout"),
         (image_server.reset(), "model.unavailable"),
+        (image_server.cut(sse("response.created") * 9, at=200), "model.unavailable"),
+        (image_server.compressed(b": " * 5_000_000), "model.bad_output"),
+        (reply(302, Location="http://127.0.0.1:1/elsewhere"), "model.unavailable"),
         (image_server.endless(b": keepalive\n\n" * 100), "model.bad_output"),
     ],
 )
@@ -225,11 +234,29 @@ async def test_a_text_that_is_no_unicode_is_bad_output_and_paid_for(client: Open
     assert refused.value.spent.usage.output_tokens == 100
 
 
+async def test_the_pieces_do_not_depend_on_how_the_network_cuts_them(client: OpenAIClient, server: ImageServer) -> None:
+    body = b": hello\r\n\r\nevent: ping\n\n"
+    body += b"".join(sse("response.output_text.delta", delta=each).replace(b"\n", b"\r\n") for each in PROSE)
+    body += sse("response.completed", response=response_body("completed", []))
+
+    async def byte_by_byte(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for start in range(len(body)):
+            writer.write(body[start : start + 1])
+            await writer.drain()
+        writer.close()
+
+    server.fallback = lambda _request: byte_by_byte
+    pieces: list[str] = []
+    assert (await write(client, pieces)).user_answer == "".join(PROSE)
+    assert pieces == [PROSE[0].rstrip(), " " + PROSE[1].rstrip(), " " + PROSE[2]]
+
+
 async def test_a_cancelled_stream_leaves_the_client_usable(client: OpenAIClient, server: ImageServer) -> None:
     server.fallback = lambda _request: streamed(["가 "] * 100, pause=0.1)
-    heard: list[str] = []
-    call = asyncio.ensure_future(write(client, heard))
-    while not heard:  # noqa: ASYNC110 - the server runs on a thread of its own
+    pieces: list[str] = []
+    call = asyncio.ensure_future(write(client, pieces))
+    while not pieces:  # noqa: ASYNC110 - the server runs on a thread of its own
         await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

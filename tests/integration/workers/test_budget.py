@@ -48,8 +48,8 @@ async def test_a_gate_learns_at_each_refresh_what_all_have_spent(ledger: Ledger)
         with pytest.raises(ModelBudgetExhausted):
             await call(gate)
     with pytest.raises(ModelBudgetExhausted):
-        gate.look(MODEL)
-    gate.look("local/anything")
+        gate.check(MODEL)
+    gate.check("local/anything")
 
 
 async def test_a_process_that_starts_when_it_is_used_up_makes_no_call(ledger: Ledger) -> None:
@@ -77,7 +77,7 @@ async def test_a_job_that_would_be_refused_may_first_look_for_an_earlier_result(
     gate = gate_of(ledger, 0.0, OverBudget.REFUSE)
     with pytest.raises(ModelBudgetExhausted):
         await call(gate)
-    gate.look(MODEL)
+    gate.check(MODEL)
 
 
 async def test_the_local_model_answers_for_the_rest_of_the_day_and_says_so(

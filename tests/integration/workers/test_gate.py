@@ -94,7 +94,7 @@ async def test_a_429_of_one_worker_pauses_all(gate: CircuitBreaker, other: Circu
     await other.refresh()
     for each in (gate, other):
         with pytest.raises(ModelPaused):
-            each.look(MODEL)
+            each.check(MODEL)
         with pytest.raises(ModelPaused) as refused:
             await call(each)
         assert refused.value.cause is ModelRateLimited
@@ -109,7 +109,7 @@ async def test_a_process_that_starts_during_a_pause_makes_no_call(gate: CircuitB
 async def test_a_pause_of_one_model_leaves_the_others_alone(gate: CircuitBreaker) -> None:
     await rejected(gate, LONG)
     async with gate.call("another"):
-        gate.look("another")
+        gate.check("another")
 
 
 async def test_while_all_is_well_no_call_asks_redis(gate: CircuitBreaker, ledger: Ledger) -> None:
@@ -178,7 +178,7 @@ async def test_exactly_one_of_many_callers_probes(gate: CircuitBreaker, other: C
     assert len(passed) == 1
     assert all(isinstance(each.exception(), ModelPaused) for each in callers if each.done())
     with pytest.raises(ModelPaused):
-        other.look(MODEL)
+        other.check(MODEL)
     leave.set()
     await asyncio.gather(*callers, return_exceptions=True)
     assert await is_let_through(gate)

@@ -1,9 +1,9 @@
 """A question without a photo through the stages: read, matched with its rules, answered."""
 
-from typing import Any, cast
+from typing import Any
 
+import orjson
 import pytest
-from pydantic import BaseModel
 
 from pipeline.answer import AnswerWriter
 from pipeline.errors import ModelAccount
@@ -17,12 +17,11 @@ from pipeline.models import LOCAL, OnText, is_local
 from pipeline.models.hosted import HostedText
 from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
-from pipeline.models.openai.client import OpenAIClient
-from pipeline.models.openai.responses import RequestTemplate
+from pipeline.models.provider import Content, Prompt
 from pipeline.question import QuestionStage
 from pipeline.questions.reader import LexiconReader
 from pipeline.rules import RuleMatcher
-from pipeline.settings import RESOURCES, PipelineSettings
+from pipeline.settings import RESOURCES
 from pipeline.types import (
     Answer,
     AnswerForm,
@@ -75,20 +74,28 @@ class Scripted:
 
 
 class Replying:
-    """Stands in for the client: the reply names things of these categories."""
+    """A provider whose model names things of these categories."""
 
     def __init__(self, *categories: str) -> None:
-        self.settings = PipelineSettings.model_validate({"openai_api_key": "sk-test"})
         things = [READ["things"][0] | {"name": f"물건 {name}", "middle_category": name} for name in categories]
-        self._reply = READ | {"things": things}
+        self._reply = orjson.dumps(READ | {"things": things}).decode()
 
-    async def ask(self, _template: RequestTemplate, _body: bytes, *, reply: type[BaseModel]) -> tuple[BaseModel, Usage]:
-        return reply.model_validate(self._reply), Usage()
+    def prepare(self, prompt: Prompt) -> "Replying":
+        del prompt
+        return self
+
+    async def ask(self, *content: Content) -> tuple[str, Usage]:
+        del content
+        return self._reply, Usage()
+
+    async def stream(self, *content: Content, **_: object) -> tuple[str, Usage]:
+        raise NotImplementedError(content)
+
+    async def close(self) -> None: ...
 
 
 async def read_by_a_model(*categories: str) -> ParsedQuestion:
-    client = cast("OpenAIClient", Replying(*categories))
-    reading, _ = await HostedText(client, HOSTED, texts, rulebook).read("?", Locale.KO)
+    reading, _ = await HostedText(Replying(*categories), HOSTED, texts, rulebook).read("?", Locale.KO)
     return reading
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.knowledge.grammar import Grammar
 from pipeline.knowledge.lexicon import Lexicon
 from pipeline.knowledge.rulebook import Rulebook
-from pipeline.models.local.question import FEW_LETTERS, LocalText
+from pipeline.models.local.question import MAX_CHARACTERS_ON_LOOP, LocalText
 from pipeline.questions.mentions import MAX_QUESTION_CHARS
 from pipeline.questions.reader import LexiconReader
 from pipeline.questions.situations import find_situation_tags
@@ -208,7 +208,9 @@ class ThreadRecorder:
         return NotWaste()
 
 
-@pytest.mark.parametrize(("letters", "is_on_the_loop"), [(FEW_LETTERS, True), (FEW_LETTERS + 1, False)])
+@pytest.mark.parametrize(
+    ("letters", "is_on_the_loop"), [(MAX_CHARACTERS_ON_LOOP, True), (MAX_CHARACTERS_ON_LOOP + 1, False)]
+)
 async def test_the_loop_goes_on_while_a_long_question_is_read(letters: int, *, is_on_the_loop: bool) -> None:
     recorder = ThreadRecorder()
     await LocalText(cast("LexiconReader", recorder)).read("가" * letters, Locale.KO)

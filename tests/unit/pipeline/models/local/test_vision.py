@@ -21,15 +21,10 @@ from PIL import Image
 
 from pipeline.errors import SourceCorruptImage
 from pipeline.intake.image import Bounds, prepare, to_rgb
-from pipeline.knowledge.insufficiency import Insufficiencies
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook, Taxonomy
-from pipeline.knowledge.texts import Texts
-from pipeline.models import ignore_text
-from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.vision import LocalVision
-from pipeline.rules import RuleMatcher
 from pipeline.settings import PipelineSettings
-from pipeline.types import Candidate, JobInput, Locale, Observation, SourceImage, Usage
+from pipeline.types import Locale, Observation, SourceImage, Usage
 
 ROOT = Path(__file__).parents[5]
 RESOURCES = ROOT / "pipeline" / "resources"
@@ -46,11 +41,6 @@ BROKEN = {entry["file"]: entry["error"] for entry in EXPECTED if "error" in entr
 @pytest.fixture(scope="module")
 def rulebook() -> Rulebook:
     return Rulebook.load(RESOURCES)
-
-
-@pytest.fixture(scope="module")
-def texts() -> Texts:
-    return Texts.load(RESOURCES)
 
 
 @pytest.fixture
@@ -76,13 +66,13 @@ def checked(data: bytes) -> SourceImage:
     )
 
 
-async def look(model: LocalVision, name: str) -> Observation:
+async def classify(model: LocalVision, name: str) -> Observation:
     return await model.observe(photo(name), question="", locale=Locale.KO)
 
 
 @pytest.mark.parametrize(("name", "category"), PHOTOS.items())
 async def test_each_sample_gets_its_category(vision: LocalVision, name: str, category: str) -> None:
-    observation = await look(vision, name)
+    observation = await classify(vision, name)
     assert observation.classification.middle_category == category
 
 
@@ -103,20 +93,20 @@ def test_every_photo_in_the_samples_is_expected_to_end_somehow() -> None:
 
 
 async def test_a_sample_is_placed_under_its_major_category(vision: LocalVision) -> None:
-    recyclable, general = await look(vision, "glass-1.jpg"), await look(vision, "trash-1.jpg")
+    recyclable, general = await classify(vision, "glass-1.jpg"), await classify(vision, "trash-1.jpg")
     assert recyclable.classification.major_category == "재활용폐기물"
     assert general.classification.major_category == "일반종량제폐기물"
 
 
 async def test_it_claims_nothing_that_it_was_not_taught(vision: LocalVision) -> None:
-    observation = await look(vision, "metal-1.jpg")
+    observation = await classify(vision, "metal-1.jpg")
     assert observation.situation_tags == ()
     assert observation.classification.minor_category is None
     assert observation.usage == Usage()
 
 
 async def test_the_candidates_are_the_three_likeliest_in_order(vision: LocalVision) -> None:
-    observation = await look(vision, "plastic-2.jpg")
+    observation = await classify(vision, "plastic-2.jpg")
     confidences = [each.confidence for each in observation.candidates]
     assert len(confidences) == 3
     assert confidences == sorted(confidences, reverse=True)
@@ -124,7 +114,7 @@ async def test_the_candidates_are_the_three_likeliest_in_order(vision: LocalVisi
 
 
 async def test_the_probabilities_of_the_middle_categories_sum_to_one(vision: LocalVision) -> None:
-    ranked = vision._look(photo("paper-1.jpg").data)
+    ranked = vision._classify(photo("paper-1.jpg").data)
     assert sum(probability for _, probability in ranked) == pytest.approx(1.0)
     assert len({middle for middle, _ in ranked}) == len(ranked)
 
@@ -132,7 +122,7 @@ async def test_the_probabilities_of_the_middle_categories_sum_to_one(vision: Loc
 async def test_cardboard_and_paper_count_together(rulebook: Rulebook, tmp_path: Path) -> None:
     """At a temperature this high all seven classes are equally likely, so their shared category has two sevenths."""
     model = LocalVision(_changed_model(tmp_path, temperature=1e9, trust_threshold=1.0), rulebook, THRESHOLD)
-    observation = await look(model, "glass-1.jpg")
+    observation = await classify(model, "glass-1.jpg")
     assert observation.candidates[0].middle_category == "종이"
     assert observation.confidence == pytest.approx(2 / 7)
     await model.close()
@@ -140,7 +130,7 @@ async def test_cardboard_and_paper_count_together(rulebook: Rulebook, tmp_path: 
 
 async def test_below_the_threshold_it_abstains_and_still_names_candidates(rulebook: Rulebook, tmp_path: Path) -> None:
     model = LocalVision(_changed_model(tmp_path, temperature=1e9, trust_threshold=1.0), rulebook, THRESHOLD)
-    observation = await look(model, "glass-1.jpg")
+    observation = await classify(model, "glass-1.jpg")
     assert observation.classification.major_category == UNCLASSIFIED
     assert observation.classification.middle_category == UNCLASSIFIED
     assert len(observation.candidates) == 3
@@ -160,7 +150,7 @@ async def test_a_higher_threshold_only_ever_adds_abstentions(rulebook: Rulebook,
     abstained: list[set[str]] = []
     for threshold in (0.0, 0.5, 0.7, 0.9, 1.0):
         model = LocalVision(vague, rulebook, threshold)
-        abstained.append({name for name in PHOTOS if _is_unsure(await look(model, name))})
+        abstained.append({name for name in PHOTOS if _is_unsure(await classify(model, name))})
         await model.close()
     assert all(fewer <= more for fewer, more in itertools.pairwise(abstained))
     assert abstained[0] == set()
@@ -169,7 +159,7 @@ async def test_a_higher_threshold_only_ever_adds_abstentions(rulebook: Rulebook,
 
 async def test_the_threshold_moves_the_category_and_never_the_confidence(rulebook: Rulebook) -> None:
     lax, strict = LocalVision(MODEL, rulebook, 0.0), LocalVision(MODEL, rulebook, 1.0)
-    sure, unsure = await look(lax, "trash-2.jpg"), await look(strict, "trash-2.jpg")
+    sure, unsure = await classify(lax, "trash-2.jpg"), await classify(strict, "trash-2.jpg")
     assert sure.confidence == unsure.confidence
     assert sure.candidates == unsure.candidates
     await lax.close()
@@ -177,19 +167,19 @@ async def test_the_threshold_moves_the_category_and_never_the_confidence(ruleboo
 
 
 async def test_the_name_in_results_is_local_and_the_model(vision: LocalVision) -> None:
-    observation = await look(vision, "paper-2.jpg")
+    observation = await classify(vision, "paper-2.jpg")
     assert vision.name == "local/trashnet-lite2-2"
     assert observation.model == vision.name
 
 
 async def test_all_photos_of_a_process_go_through_one_thread(vision: LocalVision) -> None:
     before = set(threading.enumerate())
-    observations = await asyncio.gather(*(look(vision, name) for name in PHOTOS))
+    observations = await asyncio.gather(*(classify(vision, name) for name in PHOTOS))
     assert len(set(threading.enumerate()) - before) == 1
     assert [each.classification.middle_category for each in observations] == list(PHOTOS.values())
 
 
-async def test_the_loop_goes_on_while_the_model_looks(vision: LocalVision, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_loop_goes_on_while_the_model_works(vision: LocalVision, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model waits here for a word that only the loop can give."""
     word = threading.Event()
 
@@ -198,10 +188,10 @@ async def test_the_loop_goes_on_while_the_model_looks(vision: LocalVision, monke
         return to_rgb(data, side)
 
     monkeypatch.setattr("pipeline.models.local.vision.to_rgb", waiting)
-    looking = asyncio.create_task(look(vision, "glass-2.jpg"))
+    running = asyncio.create_task(classify(vision, "glass-2.jpg"))
     await asyncio.sleep(0)
     word.set()
-    assert (await looking).classification.middle_category == "유리병"
+    assert (await running).classification.middle_category == "유리병"
 
 
 def test_torch_is_not_loaded() -> None:
@@ -259,7 +249,7 @@ async def test_what_the_second_head_names_is_of_the_category_that_the_map_has(
     folder = _changed_model(tmp_path, trust_threshold=1e-9)
     (folder / "things.yaml").write_text("조명제품:\n  440: beer bottle\n", "utf-8")
     model = LocalVision(folder, rulebook, THRESHOLD)
-    observation = await look(model, "glass-1.jpg")
+    observation = await classify(model, "glass-1.jpg")
     assert observation.classification.middle_category == "조명제품"
     await model.close()
 
@@ -281,73 +271,6 @@ def test_a_map_of_things_with_a_mistake_is_refused(
     (folder / "things.yaml").write_text(things, "utf-8")
     with pytest.raises(ValueError, match=mistake):
         LocalVision(folder, rulebook, THRESHOLD)
-
-
-@pytest.mark.parametrize("locale", Locale)
-async def test_the_answer_is_the_rule_documents_own_steps(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
-    observation = _observation(rulebook, "유리병", 0.9)
-    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), ignore_text)
-    assert answer.disposal_steps == tuple(rule.document["steps"])
-    assert answer.insufficiencies == ()
-    assert rule.document["summary"] in answer.user_answer
-    assert rule.document["steps"][0] in answer.user_answer
-    assert answer.model == "local/rules"
-    assert answer.usage == Usage()
-
-
-async def test_the_answer_names_the_category_in_the_jobs_language(rulebook: Rulebook, texts: Texts) -> None:
-    observation = _observation(rulebook, "유리병", 0.9)
-    for locale, name in ((Locale.KO, "유리병"), (Locale.EN, "Glass bottles")):
-        rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-        answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), ignore_text)
-        assert name in answer.user_answer
-
-
-@pytest.mark.parametrize("locale", Locale)
-async def test_what_the_person_wrote_is_said_to_be_unread(rulebook: Rulebook, texts: Texts, locale: Locale) -> None:
-    observation = _observation(rulebook, "금속류", 0.9)
-    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("뚜껑도요?", locale), ignore_text)
-    assert answer.insufficiencies == (texts.message("answer.unread", locale),)
-
-
-async def test_an_unsure_answer_offers_the_likely_candidates_only(rulebook: Rulebook, texts: Texts) -> None:
-    observation = _observation(
-        rulebook, UNCLASSIFIED, 0.4, candidates={"플라스틱류": 0.4, "유리병": 0.3, "금속류": 0.01}
-    )
-    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, Locale.EN)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", Locale.EN), ignore_text)
-    assert "Plastics, Glass bottles." in answer.user_answer
-    assert "Metals" not in answer.user_answer
-    assert answer.disposal_steps == tuple(rule.document["steps"])
-
-
-@pytest.mark.parametrize("locale", Locale)
-async def test_without_candidates_the_answer_says_that_it_does_not_know(
-    rulebook: Rulebook, texts: Texts, locale: Locale
-) -> None:
-    observation = _observation(rulebook, UNCLASSIFIED, 0.0)
-    rule = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts)).match(observation, locale)
-    answer = await LocalAnswer(texts, rulebook).write(observation, rule, photo_job("", locale), ignore_text)
-    assert answer.user_answer == texts.message("answer.unknown", locale)
-
-
-def photo_job(question: str, locale: Locale) -> JobInput:
-    return JobInput(image_key="scan/cup.jpg", user_input=question, locale=locale)
-
-
-def _observation(
-    rulebook: Rulebook, middle: str, confidence: float, candidates: dict[str, float] | None = None
-) -> Observation:
-    return Observation(
-        classification=rulebook.classification(middle, None),
-        confidence=confidence,
-        candidates=tuple(
-            Candidate(middle_category=name, confidence=value) for name, value in (candidates or {}).items()
-        ),
-        model="local/test",
-    )
 
 
 def _picture_of_nothing(name: str) -> SourceImage:
@@ -376,7 +299,7 @@ def _changed_model(folder: Path, **changes: Any) -> Path:  # Any: a card's field
 
 
 def test_onnxruntime_is_imported_with_its_telemetry_off() -> None:
-    """Whether it really starts a thread to report on differs from machine to machine; what it is told does not."""
+    """Whether it really starts a thread to report on differs from machine to machine; this variable does not."""
     watch = """
 import os, sys
 
