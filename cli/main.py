@@ -144,7 +144,7 @@ def evaluate(
             command.show_comparison(*compare, json, out)
         elif source is not None:
             outputs = command.Outputs(json, html, png)
-            request = command.Request(source, model, labels, split, limit, concurrency, fresh, outputs)
+            request = command.EvaluationRequest(source, model, labels, split, limit, concurrency, fresh, outputs)
             report = run(command.evaluate(request, out=out, err=err))
             if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
                 notify(miss)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2
 
-Value = TypeVar("Value")
+Answered = TypeVar("Answered")
 
 out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
@@ -48,7 +48,7 @@ def check_settings() -> None:
         give_up("mistakes in the settings:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
 
 
-def run(work: Awaitable[Value]) -> Value:
+def run(work: Awaitable[Answered]) -> Answered:
     """Run to the end, or until a signal, which cancels `work`: it can still clean up. Raises Interrupted.
 
     Failures that need no traceback, of a start or of the API, end the command with a line.
@@ -72,10 +72,10 @@ def run(work: Awaitable[Value]) -> Value:
         give_up(f"the API cannot be reached: {type(error).__name__}")
 
 
-def call_api(base_url: str, request: "Callable[[BunriClient], Awaitable[Value]]") -> Value:
+def call_api(base_url: str, request: "Callable[[BunriClient], Awaitable[Answered]]") -> Answered:
     """Send one request to a running API."""
 
-    async def call() -> Value:
+    async def call() -> Answered:
         from client import BunriClient
 
         async with BunriClient(base_url) as client:
@@ -84,7 +84,7 @@ def call_api(base_url: str, request: "Callable[[BunriClient], Awaitable[Value]]"
     return run(call())
 
 
-async def _until_signal(work: Awaitable[Value], received: list[signal.Signals]) -> Value:
+async def _until_signal(work: Awaitable[Answered], received: list[signal.Signals]) -> Answered:
     """Signals that come are appended to `received`."""
     import asyncio
 

@@ -18,7 +18,7 @@ LEASE_SECONDS = 30.0
 """Seconds for one attempt, from the moment it is taken: twice the 15 that it may take on the wire."""
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """What an attempt means for its delivery."""
 
     DELIVERED = "delivered"
@@ -37,13 +37,13 @@ class AttemptError(StrEnum):
     INTERNAL = "internal"
 
 
-class Report(Strict):
+class AttemptReport(Strict):
     """The outcome of an attempt: a status or an error. `retry_in` and `next_step`: when to try again, if at all."""
 
     status: int | None = None
     error: AttemptError | None = None
     seconds: float | None = None
-    outcome: Outcome
+    outcome: AttemptOutcome
     retry_in: float | None = None
     next_step: int = 0
 
@@ -56,7 +56,7 @@ class Attempt(VersionTolerant):
     status: int | None = None
     error: AttemptError | None = None
     seconds: float | None = None
-    outcome: Outcome
+    outcome: AttemptOutcome
     retry_in: float | None = None
 
 
@@ -117,7 +117,7 @@ class Deliveries:
 
     async def begin(self, due: Due) -> Begun | None:
         """Begin the attempt. None when the delivery is done or has another holder by now."""
-        lost = Report(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0)
+        lost = AttemptReport(error=AttemptError.INTERRUPTED, outcome=AttemptOutcome.RETRY, retry_in=0)
         with translated():
             reply = await self._begin(
                 job=keys.job(due.job_id),
@@ -133,7 +133,7 @@ class Deliveries:
         number, step, lease = reply
         return Begun(job_id=due.job_id, lease=lease.decode(), number=number, step=step)
 
-    async def end(self, attempt: Begun, report: Report) -> bool:
+    async def end(self, attempt: Begun, report: AttemptReport) -> bool:
         """Record the outcome and plan the next attempt, in one write. False when the lease was lost: it is repeated."""
         with translated():
             ended = await self._end(
@@ -173,11 +173,11 @@ class Deliveries:
         with translated():
             return bool(await self._resend(job=job, attempts=attempts, events=events, job_id=job_id))
 
-    async def counts(self) -> dict[Outcome, int]:
+    async def counts(self) -> dict[AttemptOutcome, int]:
         """Attempts since the ledger began."""
         with translated():
             found = await self._client.hgetall(DELIVERY_COUNTS)
-        return {outcome: int(found.get(outcome.encode(), 0)) for outcome in Outcome}
+        return {outcome: int(found.get(outcome.encode(), 0)) for outcome in AttemptOutcome}
 
     async def due(self) -> int:
         """Deliveries that are due and wait for a free worker."""
@@ -191,5 +191,5 @@ class Deliveries:
             return int(await self._client.zcard(DELIVERIES))
 
 
-def _noted(report: Report) -> bytes:
+def _noted(report: AttemptReport) -> bytes:
     return orjson.dumps(report.model_dump(exclude={"next_step"}, exclude_none=True))

@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 _QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_INVISIBLE = re.compile(
+_TERMINAL_CONTROLS = re.compile(
     "[\x80-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 """Characters that JSON need not escape but terminals and log viewers act on: C1, line breaks, bidi, zero width."""
@@ -71,7 +71,7 @@ def _to_json(event: structlog.typing.EventDict, **_: Any) -> bytes:
         line = orjson.dumps(event, default=repr)
     except TypeError:  # Half a surrogate pair, as in a header that is not UTF-8, or an integer of more than 64 bits.
         return json.dumps(event, default=repr).encode()
-    return line if line.isascii() else _INVISIBLE.sub(_escaped, line.decode()).encode()
+    return line if line.isascii() else _TERMINAL_CONTROLS.sub(_escaped, line.decode()).encode()
 
 
 def _escaped(found: re.Match[str]) -> str:

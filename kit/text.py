@@ -18,7 +18,9 @@ _STRAY = re.compile(
 )
 """Joiners and selectors that do not stand at an emoji: "👩‍🔧" keeps its joiner and "유리\u200d병" does not."""
 
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+_BLANK_CHARACTERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+)
 """Characters that Unicode calls printable but that show nothing: fillers, joiners, variation selectors."""
 
 _KEPT = re.compile(f"[\n{_JOINER}{_EMOJI}]")
@@ -27,11 +29,11 @@ _KEPT = re.compile(f"[\n{_JOINER}{_EMOJI}]")
 
 def clean(text: str) -> str:
     """Keep visible characters, spaces and newlines. Idempotent; the result is never longer than the text."""
-    if text.isprintable() and not _INVISIBLE.search(text) and not _STRAY.search(text):
+    if text.isprintable() and not _BLANK_CHARACTERS.search(text) and not _STRAY.search(text):
         return text
     joined = _BREAK.sub("\n", text)
     shown = "".join(char if char.isprintable() or _KEPT.match(char) else _replacement(char) for char in joined)
-    return _STRAY.sub("", _INVISIBLE.sub("", shown))
+    return _STRAY.sub("", _BLANK_CHARACTERS.sub("", shown))
 
 
 def one_line(text: str) -> str:

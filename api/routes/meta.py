@@ -29,7 +29,7 @@ CHECK_SECONDS = 4.0
 MAX_DETAIL_LENGTH = 300
 """Characters of a refused edit's mistakes in a check; the log and /api/v1/pipeline have the full text."""
 
-UNKNOWN = "unknown: the ledger cannot be reached"
+LEDGER_UNREACHABLE = "unknown: the ledger cannot be reached"
 
 router = openapi.router("", "meta")
 
@@ -130,13 +130,13 @@ async def _live_workers(services: Services) -> list[WorkerBeat] | None:
 
 def _check_workers(live: list[WorkerBeat] | None) -> CheckView:
     if live is None:
-        return CheckView(ok=False, detail=UNKNOWN)
+        return CheckView(ok=False, detail=LEDGER_UNREACHABLE)
     return CheckView(ok=bool(live), detail=f"{len(live)} live" if live else "no live worker")
 
 
 def _check_versions(live: list[WorkerBeat] | None, services: Services) -> CheckView:
     if live is None:
-        return CheckView(ok=False, blocking=False, detail=UNKNOWN)
+        return CheckView(ok=False, blocking=False, detail=LEDGER_UNREACHABLE)
     mine = services.knowledge.version
     theirs = {beat.pipeline_version for beat in live}
     overdue = services.version_skew.is_overdue(mine, theirs)

@@ -12,13 +12,13 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
-class Request(BaseModel):
+class RequestModel(BaseModel):
     """Older clients send fields that we never had or no longer have: they are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ScanRequest(Request):
+class ScanRequest(RequestModel):
     image_url: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
         None,
         description="http or https link to the photo; its query stays secret. One of this and `image_key`.",
@@ -48,7 +48,7 @@ class ScanRequest(Request):
     )
 
 
-class ChatRequest(Request):
+class ChatRequest(RequestModel):
     """One question, whole in itself: a `session_id`, and whatever else older clients send, is ignored."""
 
     message: Annotated[str, StringConstraints(max_length=2000)] | None = Field(
@@ -71,7 +71,7 @@ class ChatRequest(Request):
     locale: Locale = Field(Locale.KO, description="Language of the answer.")
 
 
-class ClassifyRequest(Request):
+class ClassifyRequest(RequestModel):
     """The legacy synchronous request."""
 
     image_url: Annotated[str, StringConstraints(max_length=8192)] | None = None

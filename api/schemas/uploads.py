@@ -4,19 +4,19 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from api.schemas.requests import Request
+from api.schemas.requests import RequestModel
 from jobs.view import View
 from pipeline.storage import KEY
 
 
-class UploadRequest(Request):
+class UploadRequest(RequestModel):
     """`filename`, `uploader_id` and `metadata` come from older clients; the key holds nothing of them."""
 
     filename: Annotated[str, StringConstraints(max_length=255)] | None = None
     content_type: Annotated[str, StringConstraints(max_length=100)]
 
 
-class UploadDone(Request):
+class UploadDone(RequestModel):
     key: Annotated[str, StringConstraints(pattern=f"^{KEY.pattern}$")]
 
 

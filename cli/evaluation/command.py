@@ -51,7 +51,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """The options of `bunri eval`."""
 
     source: Path
@@ -64,7 +64,7 @@ class Request:
     outputs: Outputs = Outputs()
 
 
-async def evaluate(request: Request, *, out: Console, err: Console) -> Report:
+async def evaluate(request: EvaluationRequest, *, out: Console, err: Console) -> Report:
     """Prints figures to `out` and progress to `err`. Raises CannotEvaluate; a photo that fails is an item."""
     request.outputs.check()
     settings = PipelineSettings()
@@ -111,7 +111,7 @@ def floor_missed(report: Report, floor: float) -> str | None:
 
 
 async def _predict(
-    photos: Sequence[Labelled], predictor: Predictor, request: Request, concurrency: int, err: Console
+    photos: Sequence[Labelled], predictor: Predictor, request: EvaluationRequest, concurrency: int, err: Console
 ) -> tuple[list[Prediction], int]:
     """The predictions in the order of the photos, and how many of them came from the journal."""
     resumed = right = 0

@@ -18,7 +18,7 @@ LABELS = "labels.csv"
 SUFFIXES = frozenset({*(f".{suffix}" for suffix in MEDIA_TYPES), ".jpeg"})
 """Suffixes by which photos are found in a label's folder. A manifest may name any file."""
 
-MAX_SHOWN_MISTAKES = 20
+MAX_NAMED_MISTAKES = 20
 
 
 class Entry(VersionTolerant):
@@ -84,7 +84,7 @@ def _in_manifest(manifest: Path, split: str | None) -> Iterator[Labelled]:
     if split is not None and all(entry.split is None for entry in entries.values()):
         mistakes.append("--split was asked for, but no line has a `split`")
     if mistakes:
-        raise CannotEvaluate(f"mistakes in {manifest}:\n" + "\n".join(mistakes[:MAX_SHOWN_MISTAKES]))
+        raise CannotEvaluate(f"mistakes in {manifest}:\n" + "\n".join(mistakes[:MAX_NAMED_MISTAKES]))
     for path, entry in entries.items():
         if split in {None, entry.split}:
             yield Labelled(path, manifest.parent / path, entry.label)

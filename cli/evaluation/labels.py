@@ -9,10 +9,8 @@ from unicodedata import normalize
 import orjson
 
 from cli.evaluation.records import CannotEvaluate, Labelled
-from pipeline.knowledge.fingerprint import local_model_dir
+from pipeline.knowledge.fingerprint import MODEL_CARD, local_model_dir
 from pipeline.knowledge.rulebook import Rulebook
-
-CARD = "model.json"
 
 
 class Labels:
@@ -62,7 +60,7 @@ class Labels:
 
 def load_labels(rulebook: Rulebook, resources: Path, extra: Path | None) -> Labels:
     """Reads the classes from the local model's card, and `extra`, a JSON file with an object label → category."""
-    card = orjson.loads((local_model_dir(resources) / CARD).read_bytes())
+    card = orjson.loads((local_model_dir(resources) / MODEL_CARD).read_bytes())
     return Labels(rulebook, card["categories"], _read(extra) if extra else None, card["also"])
 
 

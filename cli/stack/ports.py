@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-MAX_STEPS = 100
+MAX_PORTS_TRIED = 100
 
 
 class PortTaken(Exception):
@@ -39,7 +39,7 @@ def reserve(port: int) -> Reservation:
 
 def reserve_from(start: int) -> Reservation:
     """Reserve the first free port from `start` on. Raises PortTaken when 100 in a row are in use."""
-    for port in range(start, min(start + MAX_STEPS, 65536)):
+    for port in range(start, min(start + MAX_PORTS_TRIED, 65536)):
         try:
             return reserve(port)
         except PortTaken:

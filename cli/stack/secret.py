@@ -10,12 +10,12 @@ from pydantic import SecretStr
 from cli.stack.processes import StartFailed
 from jobs.settings import webhook_keys
 
-FILE = "webhook-secret"
+SECRET_FILE_NAME = "webhook-secret"  # noqa: S105 - a file name
 
 
 def webhook_secret(data_dir: Path) -> tuple[str, Path]:
     """The secret and its file. Raises StartFailed when the file holds no secret. Not safe for concurrent callers."""
-    file = data_dir / FILE
+    file = data_dir / SECRET_FILE_NAME
     if not file.exists():
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         draft = file.with_suffix(".new")

@@ -22,7 +22,7 @@ from workers.command import worker_command
 API_PORT = 8000
 FLOWER_PORT = 5555
 READY_SECONDS = 60.0
-POLL_SECONDS = 0.1
+HEALTH_POLL_SECONDS = 0.1
 STOP_MARGIN_SECONDS = 2.5
 """Added to the time in which a worker drains its jobs, 5 s by default. Redis stops after it: 10 s in all."""
 
@@ -184,7 +184,7 @@ class _Builder:
                 while not await is_ready():
                     if dead := [process for process in self._started if not process.is_alive]:
                         raise StartFailed(f"{dead[0].command.name} ended while starting:\n{dead[0].end_of_log()}")
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(HEALTH_POLL_SECONDS)
         except TimeoutError as error:
             raise StartFailed(f"{what}: not ready after {READY_SECONDS:g} s; logs are in {self._logs}") from error
 

@@ -2,11 +2,9 @@
 
 from typing import Self
 
-from redis.asyncio import Redis
-
 from jobs.errors import LedgerUnavailable
 from jobs.redis import keys
-from jobs.redis.connection import connect, disconnect, translated
+from jobs.redis.connection import Client, connect, disconnect, translated
 from jobs.redis.scripts import Scripts
 from jobs.settings import JobsSettings
 
@@ -14,7 +12,7 @@ from jobs.settings import JobsSettings
 class LedgerConnection:
     """One per process. Connects on first use; every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, client: Redis, settings: JobsSettings) -> None:
+    def __init__(self, client: Client, settings: JobsSettings) -> None:
         self.client = client
         self.settings = settings
         self.scripts = Scripts(client, settings.redis_timeout)

@@ -1,12 +1,11 @@
 """The ledger: the truth about each job. Its parts are made for their audiences and share one connection."""
 
-from redis.asyncio import Redis
-
 from jobs.ledger.claims import Claims
 from jobs.ledger.connection import LedgerConnection
 from jobs.ledger.fleet import Fleet
 from jobs.ledger.submissions import Submissions
 from jobs.ledger.upkeep import Upkeep
+from jobs.redis.connection import Client
 from jobs.settings import JobsSettings
 
 
@@ -16,7 +15,7 @@ class Ledger(LedgerConnection):
     Each change of a job's state is one atomic script. Every method raises LedgerUnavailable when Redis is in trouble.
     """
 
-    def __init__(self, client: Redis, settings: JobsSettings) -> None:
+    def __init__(self, client: Client, settings: JobsSettings) -> None:
         super().__init__(client, settings)
         self.submissions = Submissions(self)
         self.claims = Claims(self)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import hiredis
 import redis.asyncio as redis
@@ -13,6 +13,9 @@ from redis.exceptions import RedisError, ResponseError
 from jobs.errors import LedgerUnavailable
 from jobs.redis.url import sentinels
 from jobs.settings import JobsSettings
+
+Client: TypeAlias = redis.Redis
+"""What the ledger and whatever else the fleet shares send their commands with."""
 
 MAX_CONNECTIONS = 50
 """Connections of one process. More do not make one loop faster, and many clients would open one each, all at once."""

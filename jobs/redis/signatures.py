@@ -27,7 +27,7 @@ FIXED_KEYS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Signature:
+class ScriptSignature:
     """`lists` are sequences of any length. In Lua each is the index of its length in ARGV; its items follow that."""
 
     keys: tuple[str, ...]
@@ -69,19 +69,21 @@ def _locals(names: tuple[str, ...], source: str) -> str:
     return f"local {', '.join(names)} = {values}"
 
 
-SIGNATURES: Mapping[str, Signature] = {
-    "create": Signature(
+SIGNATURES: Mapping[str, ScriptSignature] = {
+    "create": ScriptSignature(
         keys=("job", "events", "queued", "outbox", "deadlines", "idempotency"),
         args=("job_id", "deadline", "ttl", "fingerprint", "send_in", "body"),
         lists=("fields",),
     ),
-    "claim": Signature(keys=("job", "queued", "leases", "outbox"), args=("job_id", "lease", "claimant", "version")),
-    "record": Signature(
+    "claim": ScriptSignature(
+        keys=("job", "queued", "leases", "outbox"), args=("job_id", "lease", "claimant", "version")
+    ),
+    "record": ScriptSignature(
         keys=("job", "events", "feed", "leases"),
         args=("job_id", "token", "lease", "write"),
         lists=("charges", "fields", "bodies"),
     ),
-    "finish": Signature(
+    "finish": ScriptSignature(
         keys=(
             *("job", "events", "feed", "counts", "deliveries", "result"),
             *("queued", "outbox", "leases", "deadlines"),
@@ -89,33 +91,33 @@ SIGNATURES: Mapping[str, Signature] = {
         args=("job_id", "token", "status", "ttl", "fate", "share_for"),
         lists=("charges", "fields", "bodies"),
     ),
-    "release": Signature(
+    "release": ScriptSignature(
         keys=("job", "queued", "leases", "outbox"),
         args=("job_id", "token", "delay", "send_in", "counter"),
         lists=("charges", "fields"),
     ),
-    "take_due": Signature(keys=("outbox",), args=("limit", "resend_after")),
-    "reserve": Signature(keys=("result",), args=("job_id", "reserve_for")),
-    "draft": Signature(keys=("job", "feed"), args=("job_id", "token", "restart", "chunk")),
-    "backlog": Signature(keys=("queued", "leases", "workers"), args=("heartbeat_ttl",)),
-    "lead": Signature(keys=("leader",), args=("worker", "ttl_ms")),
-    "take_token": Signature(keys=("allowance",), args=("interval", "burst")),
-    "model_ask": Signature(
+    "take_due": ScriptSignature(keys=("outbox",), args=("limit", "resend_after")),
+    "reserve": ScriptSignature(keys=("result",), args=("job_id", "reserve_for")),
+    "draft": ScriptSignature(keys=("job", "feed"), args=("job_id", "token", "restart", "chunk")),
+    "backlog": ScriptSignature(keys=("queued", "leases", "workers"), args=("heartbeat_ttl",)),
+    "lead": ScriptSignature(keys=("leader",), args=("worker", "ttl_ms")),
+    "take_token": ScriptSignature(keys=("allowance",), args=("interval", "burst")),
+    "model_ask": ScriptSignature(
         keys=("model",), args=("ttl", "token", "probe_seconds", "per_minute", "max_wait", "max_turn_wait")
     ),
-    "model_report": Signature(
+    "model_report": ScriptSignature(
         keys=("model", "models"),
         args=("name", "ttl", "answered", "failed", "rejected", "outcome", "token", "at_once", "min_pause"),
         lists=("pauses",),
     ),
-    "take_deliveries": Signature(keys=("deliveries",), args=("limit", "lease")),
-    "begin_attempt": Signature(
+    "take_deliveries": ScriptSignature(keys=("deliveries",), args=("limit", "lease")),
+    "begin_attempt": ScriptSignature(
         keys=("job", "attempts", "deliveries", "delivery_counts"),
         args=("job_id", "lease", "lease_seconds", "lost_outcome", "lost_body"),
     ),
-    "end_attempt": Signature(
+    "end_attempt": ScriptSignature(
         keys=("job", "attempts", "deliveries", "delivery_counts", "events"),
         args=("job_id", "lease", "next_step", "retry_in", "outcome", "body"),
     ),
-    "resend": Signature(keys=("job", "attempts", "deliveries", "events"), args=("job_id",)),
+    "resend": ScriptSignature(keys=("job", "attempts", "deliveries", "events"), args=("job_id",)),
 }

@@ -34,7 +34,7 @@ MAX_ERROR_BYTES = 8192
 MAX_CHUNK_BYTES = 256 * 1024
 """Bytes that one step of decompression may return, so that a bomb is stopped before it is in memory."""
 
-HEADERS = {
+PHOTO_HEADERS = {
     "User-Agent": "Bunri/0.1 (image fetcher)",
     "Accept": "image/jpeg,image/png;q=0.9,image/webp;q=0.9,image/*;q=0.8,*/*;q=0.1",
     "Accept-Encoding": "identity",
@@ -62,7 +62,7 @@ class Fetcher:
             guard,
             connect_seconds=settings.fetch_connect_timeout,
             read_seconds=settings.fetch_read_timeout,
-            headers=HEADERS,
+            headers=PHOTO_HEADERS,
             lookup=lookup,
         )
 

@@ -11,7 +11,7 @@ from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.types import Locale, Strict
 
-FILE = "contradictions.yaml"
+CONTRADICTIONS_FILE = "contradictions.yaml"
 
 MAX_NEGATION_DISTANCE_CHARS = 80
 """A negation up to this many characters after a claim negates it."""
@@ -103,7 +103,7 @@ class Contradictions:
     def load(cls, resources: Path, rulebook: Rulebook) -> "Contradictions":
         """Raises ValueError with every mistake: an unknown category or bin, a duplicate code, an invalid pattern."""
         mistakes: list[str] = []
-        file = read_yaml(resources / FILE, ContradictionFile, mistakes)
+        file = read_yaml(resources / CONTRADICTIONS_FILE, ContradictionFile, mistakes)
         if file is not None:
             mistakes += _mistakes(file, rulebook)
         if mistakes or file is None:
@@ -188,15 +188,17 @@ def _mistakes(file: ContradictionFile, rulebook: Rulebook) -> Iterator[str]:
         *(("parts", each.own) for each in file.parts),
     ]
     for location, names in named:
-        yield from (f"{FILE}: {location}: no category {name}" for name in names if name not in categories)
+        yield from (
+            f"{CONTRADICTIONS_FILE}: {location}: no category {name}" for name in names if name not in categories
+        )
     for code in duplicates(each.id for each in (*file.bins, *file.claims)):
-        yield f"{FILE}: listed twice: {code}"
+        yield f"{CONTRADICTIONS_FILE}: listed twice: {code}"
     bins = {each.id for each in file.bins}
-    yield from (f"{FILE}: allowed: no bin {each.bin}" for each in file.allowed if each.bin not in bins)
+    yield from (f"{CONTRADICTIONS_FILE}: allowed: no bin {each.bin}" for each in file.allowed if each.bin not in bins)
     sets = (file.disposal, file.forbidden, file.exceptions, *file.parts, *file.bins, *file.allowed, *file.claims)
     patterns = [file.sentences, file.clauses.ko, file.clauses.en, *(p for each in sets for p in (*each.ko, *each.en))]
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield f"{FILE}: {pattern}: {error}"
+            yield f"{CONTRADICTIONS_FILE}: {pattern}: {error}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.settings import RESOURCES
 
 LOCAL_MODEL = "local_model"
+MODEL_CARD = "model.json"
 FINGERPRINT_LENGTH = 12
 
 FileStamp = tuple[int, ...]

@@ -11,7 +11,7 @@ from pipeline.knowledge.rulebook import Rulebook
 from pipeline.knowledge.yaml_file import read_yaml
 from pipeline.types import Strict
 
-FILE = "grammar.yaml"
+GRAMMAR_FILE = "grammar.yaml"
 
 
 class BilingualPattern(Strict):
@@ -132,7 +132,7 @@ class Grammar(Strict):
     def load(cls, resources: Path, rulebook: Rulebook) -> "Grammar":
         """Raises ValueError with every mistake: an unknown category, minor or tag, an invalid regular expression."""
         mistakes: list[str] = []
-        grammar = read_yaml(resources / FILE, cls, mistakes)
+        grammar = read_yaml(resources / GRAMMAR_FILE, cls, mistakes)
         if grammar is not None:
             mistakes += [*_unknown_names(grammar, rulebook), *_broken_patterns(grammar)]
         if mistakes or grammar is None:
@@ -151,15 +151,15 @@ def _unknown_names(grammar: Grammar, rulebook: Rulebook) -> Iterator[str]:
     ]
     for category, minor in named:
         if category not in categories:
-            yield f"{FILE}: no category {category}"
+            yield f"{GRAMMAR_FILE}: no category {category}"
         elif minor is not None and minor not in rulebook.minors_of(category):
-            yield f"{FILE}: {category} has no minor {minor}"
+            yield f"{GRAMMAR_FILE}: {category} has no minor {minor}"
     opposites = [each.opposite for each in grammar.situations if each.opposite]
     changing = [tag for each in grammar.moves for tag in each.tags]
     situations = [each.tag for each in grammar.situations]
     for tag in (*situations, *opposites, *changing):
         if tag not in tags:
-            yield f"{FILE}: no tag {tag}"
+            yield f"{GRAMMAR_FILE}: no tag {tag}"
 
 
 def _broken_patterns(grammar: Grammar) -> Iterator[str]:
@@ -194,4 +194,4 @@ def _broken_patterns(grammar: Grammar) -> Iterator[str]:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield f"{FILE}: {pattern}: {error}"
+            yield f"{GRAMMAR_FILE}: {pattern}: {error}"

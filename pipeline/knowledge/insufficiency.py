@@ -11,7 +11,7 @@ from pipeline.knowledge.texts import Texts
 from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.types import JobInput, Locale, Observation, RuleMatch, Strict
 
-FILE = "insufficiencies.yaml"
+INSUFFICIENCIES_FILE = "insufficiencies.yaml"
 
 
 class InsufficiencyRule(Strict):
@@ -47,7 +47,7 @@ class Insufficiencies:
     def load(cls, resources: Path, rulebook: Rulebook, texts: Texts) -> "Insufficiencies":
         """Raises ValueError with every mistake: an unknown category or tag, a duplicate code, a missing message."""
         mistakes: list[str] = []
-        file = read_yaml(resources / FILE, InsufficiencyFile, mistakes)
+        file = read_yaml(resources / INSUFFICIENCIES_FILE, InsufficiencyFile, mistakes)
         if file is not None:
             mistakes += _mistakes(file, rulebook, texts)
         if mistakes or file is None:
@@ -93,14 +93,26 @@ def _condition(rule: InsufficiencyRule, file: InsufficiencyFile) -> _Condition:
 def _mistakes(file: InsufficiencyFile, rulebook: Rulebook, texts: Texts) -> Iterator[str]:
     categories, tags = set(rulebook.middles()), set(rulebook.tags)
     for group, members in file.groups.items():
-        yield from (f"{FILE}: {group}: no category {name}" for name in members if name not in categories)
+        yield from (
+            f"{INSUFFICIENCIES_FILE}: {group}: no category {name}" for name in members if name not in categories
+        )
     for code in duplicates(rule.id for rule in file.rules):
-        yield f"{FILE}: listed twice: {code}"
+        yield f"{INSUFFICIENCIES_FILE}: listed twice: {code}"
     for rule in file.rules:
-        yield from (f"{FILE}: {rule.id}: no category {name}" for name in rule.categories if name not in categories)
-        yield from (f"{FILE}: {rule.id}: no group {name}" for name in rule.groups if name not in file.groups)
-        yield from (f"{FILE}: {rule.id}: no tag {name}" for name in (*rule.tags, *rule.unless) if name not in tags)
+        yield from (
+            f"{INSUFFICIENCIES_FILE}: {rule.id}: no category {name}"
+            for name in rule.categories
+            if name not in categories
+        )
+        yield from (
+            f"{INSUFFICIENCIES_FILE}: {rule.id}: no group {name}" for name in rule.groups if name not in file.groups
+        )
+        yield from (
+            f"{INSUFFICIENCIES_FILE}: {rule.id}: no tag {name}"
+            for name in (*rule.tags, *rule.unless)
+            if name not in tags
+        )
         if not rule.categories and not rule.groups:
-            yield f"{FILE}: {rule.id}: holds for no category"
+            yield f"{INSUFFICIENCIES_FILE}: {rule.id}: holds for no category"
         if message_key(rule.id) not in texts.messages[Locale.KO].messages:
-            yield f"{FILE}: {rule.id}: no message {message_key(rule.id)}"
+            yield f"{INSUFFICIENCIES_FILE}: {rule.id}: no message {message_key(rule.id)}"

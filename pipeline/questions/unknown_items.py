@@ -31,7 +31,7 @@ class _SegmentKind(Enum):
     NOTHING = auto()
 
 
-UNKNOWN = {_SegmentKind.NOUN, _SegmentKind.ASKED_NOUN}
+UNKNOWN_KINDS = {_SegmentKind.NOUN, _SegmentKind.ASKED_NOUN}
 
 
 def lists_unknown(text: str, mentions: Sequence[Mention], tags: Sequence[TagMention], listing: ListPatterns) -> bool:
@@ -41,8 +41,8 @@ def lists_unknown(text: str, mentions: Sequence[Mention], tags: Sequence[TagMent
     joined = [[_kind(part, listing) for part in listing.joints.either.split(each)] for each in marked.split(",")]
     kinds = [kind for each in joined for kind in each if kind is not _SegmentKind.NOTHING]
     if _SegmentKind.OTHER not in kinds and kinds.count(_SegmentKind.NAME) >= MIN_NAMES_OF_LIST:
-        return not UNKNOWN.isdisjoint(kinds)
-    return _beside_name(kinds, {_SegmentKind.ASKED_NOUN}) or any(_beside_name(each, UNKNOWN) for each in joined)
+        return not UNKNOWN_KINDS.isdisjoint(kinds)
+    return _beside_name(kinds, {_SegmentKind.ASKED_NOUN}) or any(_beside_name(each, UNKNOWN_KINDS) for each in joined)
 
 
 def _marked(text: str, mentions: Iterable[Mention | TagMention], mark: str) -> str:

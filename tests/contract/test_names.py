@@ -14,23 +14,6 @@ PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "cli")
 ALLOWED = {
     "log": "each module's logger",
     "router": "each module's routes, as FastAPI's documentation calls them",
-    "CARD": "to be renamed",
-    "FILE": "to be renamed",
-    "HEADERS": "to be renamed",
-    "Line": "to be renamed",
-    "MAX_SHOWN_MISTAKES": "to be renamed",
-    "MAX_STEPS": "to be renamed",
-    "Outcome": "to be renamed",
-    "POLL_SECONDS": "to be renamed",
-    "Reply": "to be renamed",
-    "Report": "to be renamed",
-    "Request": "to be renamed",
-    "Response": "to be renamed",
-    "SHOWN_CANDIDATES": "to be renamed",
-    "UNKNOWN": "to be renamed",
-    "Value": "to be renamed",
-    "WORTH_ASKING": "to be renamed",
-    "_INVISIBLE": "to be renamed",
 }
 """Names that several modules define on purpose, and why that confuses nobody."""
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from jobs.deliveries import AttemptError, Begun, Deliveries, Due, Outcome, Report
+from jobs.deliveries import AttemptError, AttemptOutcome, AttemptReport, Begun, Deliveries, Due
 from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.view import WebhookView
 from pipeline.knowledge.texts import Texts
-from workers.webhooks.sender import Reply, WebhookSender
+from workers.webhooks.sender import ReceiverReply, WebhookSender
 
 POLL_SECONDS = 0.5
 """Pause between two polls for due deliveries; the end of an attempt cuts it short."""
@@ -41,21 +41,21 @@ SHUTDOWN_GRACE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-def plan(reply: Reply, step: int, schedule: Sequence[float]) -> Report:
+def plan(reply: ReceiverReply, step: int, schedule: Sequence[float]) -> AttemptReport:
     """Decide what follows from an attempt's reply. `step`: steps of the schedule that are used up. Pure.
 
     Retry-After only lengthens the pause, up to the schedule's longest step.
     """
-    outcome, retry_in = Outcome.RETRY, None
+    outcome, retry_in = AttemptOutcome.RETRY, None
     if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - the successes
-        outcome = Outcome.DELIVERED
+        outcome = AttemptOutcome.DELIVERED
     elif reply.status == HTTPStatus.GONE:
-        outcome = Outcome.STOPPED
+        outcome = AttemptOutcome.STOPPED
     elif step >= len(schedule):
-        outcome = Outcome.GAVE_UP
+        outcome = AttemptOutcome.GAVE_UP
     else:
         retry_in = max(schedule[step], min(reply.retry_after or 0, max(schedule)))
-    return Report(status=reply.status, error=reply.error, outcome=outcome, retry_in=retry_in, next_step=step + 1)
+    return AttemptReport(status=reply.status, error=reply.error, outcome=outcome, retry_in=retry_in, next_step=step + 1)
 
 
 class Dispatcher:
@@ -137,32 +137,34 @@ class Dispatcher:
         except LedgerUnavailable as error:  # The lease ends, and a worker makes another attempt.
             log.warning("delivery.left_to_lease", error=str(error))
 
-    async def _send(self, attempt: Begun, url: str) -> Report:
+    async def _send(self, attempt: Begun, url: str) -> AttemptReport:
         began = time.monotonic()
         try:
             reply = await self._post_job(attempt.job_id, url)
         except asyncio.CancelledError:
-            return Report(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0, next_step=attempt.step)
+            return AttemptReport(
+                error=AttemptError.INTERRUPTED, outcome=AttemptOutcome.RETRY, retry_in=0, next_step=attempt.step
+            )
         except LedgerUnavailable:
             raise
         except Exception:
             log.exception("delivery.broke")
-            reply = Reply(error=AttemptError.INTERNAL)
+            reply = ReceiverReply(error=AttemptError.INTERNAL)
         seconds = round(time.monotonic() - began, 3)
         return plan(reply, attempt.step, self._schedule).model_copy(update={"seconds": seconds})
 
-    async def _post_job(self, job_id: str, url: str) -> Reply:
+    async def _post_job(self, job_id: str, url: str) -> ReceiverReply:
         job = await self._ledger.submissions.get(job_id)
         if job is None:
             raise LookupError("the job's record is missing, although its delivery should keep it")
         body = WebhookView.of(job, self._texts()).model_dump_json().encode()
         return await self._sender.send(url, job_id, body, datetime.now(UTC))
 
-    async def _record(self, attempt: Begun, report: Report) -> None:
+    async def _record(self, attempt: Begun, report: AttemptReport) -> None:
         if not await self._deliveries.end(attempt, report):
             log.warning("delivery.lease_lost", attempt=attempt.number)
             return
-        level = log.info if report.outcome is Outcome.DELIVERED else log.warning
+        level = log.info if report.outcome is AttemptOutcome.DELIVERED else log.warning
         level(
             "delivery.attempted",
             attempt=attempt.number,

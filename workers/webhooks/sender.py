@@ -21,7 +21,7 @@ from pipeline.settings import PipelineSettings
 ATTEMPT_SECONDS = 15.0
 """Limit for one attempt, from the lookup of the name to the last header of the response."""
 
-HEADERS = {"User-Agent": "Bunri/0.1 (webhook)", "Accept-Encoding": "identity"}
+WEBHOOK_HEADERS = {"User-Agent": "Bunri/0.1 (webhook)", "Accept-Encoding": "identity"}
 
 RETRY_AFTER_STATUSES = frozenset({429, 503})
 """Retry-After counts with these statuses only."""
@@ -37,7 +37,7 @@ ATTEMPT_ERRORS: Mapping[type[HttpError], AttemptError] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ReceiverReply:
     """Result of an attempt: a status, or why there is none. `retry_after`: seconds, as the receiver asked."""
 
     status: int | None = None
@@ -67,7 +67,7 @@ class WebhookSender:
             guard,
             connect_seconds=ATTEMPT_SECONDS,
             read_seconds=ATTEMPT_SECONDS,
-            headers=HEADERS,
+            headers=WEBHOOK_HEADERS,
             keep_alive=False,
             lookup=lookup,
         )
@@ -77,7 +77,7 @@ class WebhookSender:
         """A sender with the address rules of photo fetches: FETCH_ALLOW and PIPELINE_FETCH_PORTS."""
         return cls(AddressGuard(settings.fetch_allow, settings.fetch_ports), keys)
 
-    async def send(self, url: str, message_id: str, body: bytes, at: datetime) -> Reply:
+    async def send(self, url: str, message_id: str, body: bytes, at: datetime) -> ReceiverReply:
         """POST the body, signed with the time `at`. Raises nothing for what the receiver does; follows no redirect.
 
         The response's body is not read.
@@ -87,11 +87,13 @@ class WebhookSender:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 target = self._guard.check_url(url)
                 async with self._client.request("POST", target, body=body, headers=headers) as response:
-                    return Reply(response.status, retry_after=_retry_after(response.status, response.headers, at))
+                    return ReceiverReply(
+                        response.status, retry_after=_retry_after(response.status, response.headers, at)
+                    )
         except TimeoutError:
-            return Reply(error=AttemptError.TIMEOUT)
+            return ReceiverReply(error=AttemptError.TIMEOUT)
         except HttpError as error:
-            return Reply(error=ATTEMPT_ERRORS[type(error)])
+            return ReceiverReply(error=ATTEMPT_ERRORS[type(error)])
 
     async def close(self) -> None:
         await self._client.close()

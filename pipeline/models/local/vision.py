@@ -15,6 +15,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from pipeline.intake.image import to_rgb
+from pipeline.knowledge.fingerprint import MODEL_CARD
 from pipeline.knowledge.imagenet_labels import LABELS_FILE, ImagenetLabels
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.knowledge.yaml_file import duplicates, read_yaml
@@ -29,7 +30,6 @@ from pipeline.types import (
     Strict,
 )
 
-CARD = "model.json"
 OUTPUTS = ("logits", "things", "strangeness")
 """The outputs of the file (`strangeness` is the ood_score), in the order of `HeadBlend.probabilities`."""
 
@@ -69,7 +69,7 @@ class LocalVision:
 
     def __init__(self, model_dir: Path, rulebook: Rulebook, threshold: float) -> None:
         """Blocks while the file loads (some 50 ms). Raises ValueError if its files and the taxonomy disagree."""
-        self._card = ModelCard.model_validate_json((model_dir / CARD).read_bytes())
+        self._card = ModelCard.model_validate_json((model_dir / MODEL_CARD).read_bytes())
         self._rulebook = rulebook
         self._threshold = threshold
         self._session = _open_session(model_dir / self._card.file)

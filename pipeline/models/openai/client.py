@@ -14,8 +14,8 @@ from pipeline.models.openai.errors import status_error
 from pipeline.models.openai.http import JsonPoster, OneShotBody, Reply
 from pipeline.models.openai.responses import (
     PATH,
+    ModelResponse,
     RequestTemplate,
-    Response,
     Tokens,
     parse_response,
     read_event,
@@ -74,7 +74,7 @@ class OpenAIClient:
             yield reply
 
     @contextmanager
-    def _charged(self, model: str, response: Response) -> Iterator[Usage]:
+    def _charged(self, model: str, response: ModelResponse) -> Iterator[Usage]:
         """Around the reading of a response: it was paid for, whatever it is worth."""
         usage = (response.usage or Tokens()).usage(self.settings.prices.get(model))
         try:
@@ -107,7 +107,7 @@ def _constant(*headers: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for each in headers for name, value in each.items() if isinstance(value, str)}
 
 
-async def _receive(reply: Reply, on_delta: OnDelta) -> tuple[Response, str]:
+async def _receive(reply: Reply, on_delta: OnDelta) -> tuple[ModelResponse, str]:
     """Reads a stream to its last event. Returns that one's response, and the pieces before it."""
     if "json" in reply.headers.get("Content-Type", ""):  # A server that knows no streams.
         return parse_response(await reply.read()), ""
@@ -118,7 +118,7 @@ async def _receive(reply: Reply, on_delta: OnDelta) -> tuple[Response, str]:
                 case str(piece):
                     pieces.append(piece)
                     await on_delta(piece)
-                case Response() as response:
+                case ModelResponse() as response:
                     return response, "".join(pieces)
                 case None:
                     pass

@@ -10,12 +10,12 @@ from yarl import URL
 
 from pipeline.errors import ModelBadOutput, ModelTimeout, ModelUnavailable
 
-MAX_CONNECTIONS = 4096
+MAX_MODEL_CONNECTIONS = 4096
 """More than the jobs of one process: waiting here for a connection would look like a slow model."""
 
 CONNECT_SECONDS = 5.0
 
-KEEP_ALIVE_SECONDS = 4.0
+MODEL_KEEP_ALIVE_SECONDS = 4.0
 """How long an unused connection is kept: servers for models close theirs after 5, maybe as we send on it."""
 
 
@@ -97,8 +97,8 @@ class JsonPoster:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=MAX_CONNECTIONS,
-                    keepalive_timeout=KEEP_ALIVE_SECONDS,
+                    limit=MAX_MODEL_CONNECTIONS,
+                    keepalive_timeout=MODEL_KEEP_ALIVE_SECONDS,
                     ssl=httpx2.create_ssl_context(trust_env=False),
                 ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),

@@ -134,7 +134,7 @@ class Tokens(_Loose):
         )
 
 
-class Response(_Loose):
+class ModelResponse(_Loose):
     """The parts of a reply that we use."""
 
     status: str
@@ -153,7 +153,7 @@ class _StreamEvent(_Loose):
     response: Any = None
 
 
-def read_event(data: bytes) -> str | Response | None:
+def read_event(data: bytes) -> str | ModelResponse | None:
     """A piece of the text, the whole response, with which a stream ends, or None for an event that has neither.
 
     Raises ModelBadOutput for anything else, and `model.*` errors for an `error` event.
@@ -182,22 +182,22 @@ def read_event(data: bytes) -> str | Response | None:
             return None
 
 
-def _last_response(event: _StreamEvent) -> Response:
+def _last_response(event: _StreamEvent) -> ModelResponse:
     try:
-        return Response.model_validate(event.response)
+        return ModelResponse.model_validate(event.response)
     except ValidationError as error:
         raise ModelBadOutput(f"not a response: {error.error_count()} mistakes") from error
 
 
-def parse_response(body: bytes) -> Response:
+def parse_response(body: bytes) -> ModelResponse:
     """Raises ModelBadOutput for anything else."""
     try:
-        return Response.model_validate_json(body)
+        return ModelResponse.model_validate_json(body)
     except ValidationError as error:
         raise ModelBadOutput(f"not a response: {error.error_count()} mistakes in {len(body)} bytes") from error
 
 
-def text_of(response: Response) -> str:
+def text_of(response: ModelResponse) -> str:
     """The reply's text. Raises `model.*` errors if there is none, or if it has half of a surrogate pair."""
     if response.error is not None or response.status not in {"completed", "incomplete"}:
         error = response.error or _Failure()
@@ -220,7 +220,7 @@ def _has_breakpoints(model: str) -> bool:
     return version is not None and (int(version[1]), int(version[2] or 0)) >= CACHE_BREAKPOINTS_SINCE
 
 
-def _cut_off(response: Response) -> PipelineError:
+def _cut_off(response: ModelResponse) -> PipelineError:
     reason = response.incomplete_details.reason if response.incomplete_details else None
     if reason == "content_filter":
         return ModelRefused("the content filter stopped the reply")

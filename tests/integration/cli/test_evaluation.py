@@ -14,8 +14,8 @@ import orjson
 import pytest
 from rich.console import Console
 
+from cli.evaluation.command import EvaluationRequest as Wanted
 from cli.evaluation.command import Outputs, evaluate, show_comparison
-from cli.evaluation.command import Request as Wanted
 from cli.evaluation.records import CannotEvaluate, Report
 from tests.support.bunri import BUNRI, ROOT, run_bunri
 from tests.support.image_server import Answer, ImageServer, Request

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from jobs.redis.keys import FEED
-from jobs.redis.signatures import Signature
+from jobs.redis.signatures import ScriptSignature
 
-SIGNATURE = Signature(keys=("job", "feed"), args=("job_id", "token"), lists=("fields", "bodies"))
+SIGNATURE = ScriptSignature(keys=("job", "feed"), args=("job_id", "token"), lists=("fields", "bodies"))
 VALUES: dict[str, Any] = {"bodies": (), "fields": ["a", 1], "token": 7, "job_id": "id", "job": "key"}
 
 
