@@ -17,7 +17,8 @@ ALLOWED = {
     "CARD": "to be renamed",
     "FILE": "to be renamed",
     "HEADERS": "to be renamed",
-    "Line": "to be renamed",
+    "KEEP_ALIVE_SECONDS": "to be renamed",
+    "MAX_CONNECTIONS": "to be renamed",
     "MAX_SHOWN_MISTAKES": "to be renamed",
     "MAX_STEPS": "to be renamed",
     "Outcome": "to be renamed",
@@ -26,10 +27,9 @@ ALLOWED = {
     "Report": "to be renamed",
     "Request": "to be renamed",
     "Response": "to be renamed",
-    "SHOWN_CANDIDATES": "to be renamed",
+    "Signature": "to be renamed",
     "UNKNOWN": "to be renamed",
     "Value": "to be renamed",
-    "WORTH_ASKING": "to be renamed",
     "_INVISIBLE": "to be renamed",
 }
 """Names that several modules define on purpose, and why that confuses nobody."""
