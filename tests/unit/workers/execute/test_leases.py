@@ -14,6 +14,10 @@ from workers.execute.leases import Leases
 class Refusing:
     """A ledger that knows the claim no more."""
 
+    @property
+    def claims(self) -> "Refusing":
+        return self
+
     async def renew(self, _claim: Claim) -> None:
         raise StaleClaim
 
