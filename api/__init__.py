@@ -1,1 +1,1 @@
-"""The HTTP edge: parses requests, records jobs, shows what became of them. Runs no stage of the pipeline."""
+"""The HTTP API: parses requests, records jobs, shows their state and results. Runs no stage of the pipeline."""

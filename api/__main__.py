@@ -11,16 +11,17 @@ from api.settings import ApiSettings
 from kit import gc_tuning
 
 SHUTDOWN_SECONDS = 3
-"""Without a limit uvicorn waits for every request that is not answered."""
+"""uvicorn's graceful shutdown: without a limit it waits for every open request."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Above the 60 s for which proxies keep an idle connection: else they send a request into one that we just closed."""
+"""Above the 60 s for which proxies keep an idle connection: else a proxy sends a request into a closed one."""
 
 STUCK_CLIENT_MS = 30_000
+"""TCP_USER_TIMEOUT: how long a client may leave sent data unacknowledged."""
 
 
 class Server(uvicorn.Server):
-    """Ends event streams and long polls before it waits for what is still being answered."""
+    """Ends event streams and long polls before the graceful shutdown waits for open requests."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -50,7 +51,7 @@ def config(app: FastAPI, **options: Any) -> uvicorn.Config:
 
 
 def listening_socket(served: uvicorn.Config) -> socket.socket:
-    """The kernel resets its connections when a client takes nothing for a while: uvicorn would wait for it for ever."""
+    """With TCP_USER_TIMEOUT: the kernel resets connections of stuck clients, for which uvicorn would wait for ever."""
     listening = served.bind_socket()
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_CLIENT_MS)

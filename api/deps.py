@@ -1,4 +1,4 @@
-"""What the routes work with, and the request headers that several of them read."""
+"""The services that routes depend on, and the request headers that several routes read."""
 
 import asyncio
 import re
@@ -16,9 +16,9 @@ from api.version_skew import VersionSkew
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
 from jobs.deliveries import Deliveries
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Feed
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable
 from jobs.settings import JobsSettings
 from kit.address import AddressGuard
 from pipeline.knowledge.knowledge import Knowledge
@@ -26,10 +26,10 @@ from pipeline.knowledge.watch import Watch
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store
 
-WAIT = re.compile(r"wait\s*=\s*([0-9]{1,9})", re.IGNORECASE)
-UNITS = {"s": 1, "m": 60}
+WAIT_PREFERENCE = re.compile(r"wait\s*=\s*([0-9]{1,9})", re.IGNORECASE)
+SECONDS_PER_UNIT = {"s": 1, "m": 60}
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Services:
 
     @property
     def knowledge(self) -> Knowledge:
-        """Texts and rules in use now; the next look may be at others, so take it once where two must go together."""
+        """Texts and rules in use now. They may change between two reads: read once where two things must match."""
         return self.watch.knowledge
 
     async def models(self) -> tuple[str, ...]:
-        """The names that a request may give as its model: what the live workers have."""
-        return tuple(sorted({model for beat in await self.ledger.workers() for model in beat.models}))
+        """Names that a request may give as its model: the models of the live workers."""
+        return tuple(sorted({model for beat in await self.ledger.fleet.workers() for model in beat.models}))
 
 
 async def _services(request: Request) -> Services:
@@ -93,18 +93,18 @@ Wait = Annotated[
 ]
 
 
-FreshAsked = Annotated[
+CacheControl = Annotated[
     str | None,
     Header(alias="Cache-Control", description="`no-cache`: look at the photo anew, even if the answer is known."),
 ]
 
 
-def is_fresh_asked(cache_control: str | None) -> bool:
+def is_no_cache(cache_control: str | None) -> bool:
     return "no-cache" in {part.strip().lower() for part in (cache_control or "").split(",")}
 
 
-async def in_time(work: Awaitable[Answer], seconds: float) -> Answer:
-    """Raises LedgerUnavailable when it takes longer: each of its steps may have had to wait a little."""
+async def with_timeout(work: Awaitable[Value], seconds: float) -> Value:
+    """Limits the whole of `work`: each of its steps may wait up to its own limit. Raises LedgerUnavailable."""
     try:
         async with asyncio.timeout(seconds):
             return await work
@@ -112,8 +112,8 @@ async def in_time(work: Awaitable[Answer], seconds: float) -> Answer:
         raise LedgerUnavailable("no answer in time") from error
 
 
-def origin_of(request: Request, services: Services) -> str:
-    """Where this API is reached: as configured, else as the caller did."""
+def public_origin(request: Request, services: Services) -> str:
+    """The API's own origin: API_PUBLIC_URL, else the one of the request."""
     return services.settings.public_url or str(request.base_url).rstrip("/")
 
 
@@ -122,19 +122,19 @@ def is_async_preferred(prefer: str | None) -> bool:
     return "respond-async" in {each.partition(";")[0].strip().lower() for each in (prefer or "").split(",")}
 
 
-def preferred_wait(prefer: str | None) -> int:
-    """Seconds from `Prefer: wait=N`; 0 when it asks for none. A preference we do not know is ignored (RFC 7240)."""
+def preferred_wait_seconds(prefer: str | None) -> int:
+    """Seconds from `Prefer: wait=N`; 0 without one. Unknown preferences are ignored (RFC 7240)."""
     for preference in (prefer or "").split(","):
-        if wanted := WAIT.fullmatch(preference.partition(";")[0].strip()):
-            return int(wanted[1])
+        if match := WAIT_PREFERENCE.fullmatch(preference.partition(";")[0].strip()):
+            return int(match[1])
     return 0
 
 
-def deadline(cancel_after: str | None, jobs: JobsSettings) -> float:
-    """The job's deadline in seconds, from a header in its form. Raises Problem when it is out of bounds."""
+def deadline_seconds(cancel_after: str | None, jobs: JobsSettings) -> float:
+    """The job's deadline, from a valid `Cancel-After` header. Raises Problem when it is out of bounds."""
     if cancel_after is None:
         return jobs.job_deadline
-    seconds = float(cancel_after[:-1]) * UNITS[cancel_after[-1]]
+    seconds = float(cancel_after[:-1]) * SECONDS_PER_UNIT[cancel_after[-1]]
     if not 1 <= seconds <= jobs.max_deadline:
         raise invalid("header.Cancel-After", f"Allowed are 1s to {jobs.max_deadline:g}s")
     return seconds

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from api.__main__ import config
-from jobs.feed import KEEPALIVE
+from jobs.feed import KEEPALIVE_SECONDS
 
 QUEUE = "bare"
 
@@ -47,7 +47,7 @@ def build(redis_url: str) -> FastAPI:
             yield b"retry: 2000\n\n"
             while True:
                 try:
-                    async with asyncio.timeout(KEEPALIVE):
+                    async with asyncio.timeout(KEEPALIVE_SECONDS):
                         line = await inbox.get()
                 except TimeoutError:
                     line = b": keepalive\n\n"

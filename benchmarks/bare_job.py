@@ -19,8 +19,8 @@ import orjson
 import uvloop
 from PIL import Image
 
-from pipeline.intake.image import MAX_SCALE, PASSED_BYTES, QUALITY
-from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.intake.image import JPEG_QUALITY, MAX_PASSTHROUGH_BYTES, MAX_SCALE
+from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.models.local.vision import LocalVision
 from pipeline.settings import PipelineSettings
@@ -41,14 +41,14 @@ JSON = {"Content-Type": "application/json"}
 def shrink(data: bytes) -> bytes:
     """Decode a photo as cheaply as Pillow can: a small one to see that it is whole, a large one to its new size."""
     image = Image.open(io.BytesIO(data))
-    is_small = max(image.size) <= MEASURE * MAX_SCALE and len(data) <= PASSED_BYTES
+    is_small = max(image.size) <= MEASURE * MAX_SCALE and len(data) <= MAX_PASSTHROUGH_BYTES
     scale = 8 if is_small else next((each for each in (8, 4, 2) if max(image.size) / each >= 0.75 * MEASURE), 1)
     image.draft(None, (image.width // scale, image.height // scale))
     image.load()
     if is_small:
         return data
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY)
+    image.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
@@ -77,7 +77,7 @@ def hosted_job(http: aiohttp.ClientSession, photo: str, model: str) -> Callable[
 def local_job(http: aiohttp.ClientSession, photo: str) -> Callable[[], Awaitable[object]]:
     settings = PipelineSettings()
     rulebook = Knowledge.load(settings.resources).rulebook
-    vision = LocalVision(local_model_of(settings.resources), rulebook, settings.local_threshold)
+    vision = LocalVision(local_model_dir(settings.resources), rulebook, settings.local_threshold)
 
     async def run() -> object:
         data = shrink(await get(http, photo))

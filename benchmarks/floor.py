@@ -34,7 +34,8 @@ from benchmarks.noop_worker import DONE
 from benchmarks.processes import family, is_decoder, thread_cpu_of
 from benchmarks.report import Report, Row, ratio
 from benchmarks.servers import redis_server
-from jobs.broker.queue import JobQueue, new_job_id
+from jobs.broker.queue import JobQueue
+from jobs.ids import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
 from jobs.settings import JobsSettings
@@ -191,8 +192,8 @@ class Scripts:
         ledger = Ledger.connect(settings)
         jobs = [new_job(deadline=DEADLINE) for _ in range(AT_ONCE)]
         for job in jobs:
-            await ledger.create(job)
-        claims = [await ledger.claim(job.job_id) for job in jobs]
+            await ledger.submissions.create(job)
+        claims = [await ledger.claims.claim(job.job_id) for job in jobs]
         return cls(ledger, [claim for claim in claims if claim is not None])
 
     async def floor(self, times: int) -> None:
@@ -207,7 +208,7 @@ class Scripts:
         event = completed(Stage.FETCH)
         for _ in range(times // AT_ONCE):
             write = next(self._writes)
-            await asyncio.gather(*(self._ledger.record(claim, event, write=write) for claim in self._claims))
+            await asyncio.gather(*(self._ledger.claims.record(claim, event, write=write) for claim in self._claims))
 
     async def close(self) -> None:
         await self._ledger.close()

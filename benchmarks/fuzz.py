@@ -28,7 +28,8 @@ import pillow_heif
 from PIL import Image
 
 from kit.address import AddressGuard
-from pipeline.errors import SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia, SourceUrlUnsafe
+from kit.errors import UnsafeUrl
+from pipeline.errors import SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
 from pipeline.intake.decode import ImageDecoder
 from pipeline.intake.expiry import EXPIRED_STATUSES, expires_at, has_expired, is_expired_answer
 from pipeline.intake.image import MAX_SCALE
@@ -423,8 +424,8 @@ def check_one(guard: AddressGuard, case: tuple[str, int, bytes, datetime]) -> tu
         is_expired = is_expired_answer(url, status, body, now)
         checked = guard.check_url(url)
         wrong = fault(guard, checked.url, checked.host, checked.port) or misjudged(checked.url, now)
-    except SourceUrlUnsafe as error:
-        return error.spec.code, None
+    except UnsafeUrl:
+        return "unsafe", None
     except Exception as error:  # noqa: BLE001 - any other is the find
         return type(error).__name__, repr(error)
     if is_expired and status not in EXPIRED_STATUSES:

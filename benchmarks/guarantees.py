@@ -28,8 +28,9 @@ from celery import Celery
 from benchmarks import bare_worker
 from benchmarks.processes import cpu_of, family
 from jobs.broker.queue import JobQueue
-from jobs.ledger.ledger import COUNTS, WORKERS, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobStatus
+from jobs.redis.keys import COUNTS, WORKERS
 from jobs.settings import JobsSettings
 from pipeline.types import JobInput
 from tests.support.image_server import folder_server
@@ -130,7 +131,7 @@ def bunri(server: RedisServer, env: dict[str, str], url: str) -> Iterator[Varian
         for _ in range(jobs):
             asked += 1  # Each question is another, so that the result cache answers none.
             job = new_job(deadline=600).model_copy(update={"input": JobInput(image_url=url, user_input=str(asked))})
-            await ledger.create(job)
+            await ledger.submissions.create(job)
             await queue.enqueue(job.job_id)
         await queue.close()
         await ledger.close()

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from benchmarks.load import Row, measure, model_server, photo_file
 from cli.stack.ports import reserve_from
 from cli.stack.stack import Stack, StackOptions, running_stack
+from jobs.redis.keys import COUNTS
 from tests.support.wait import eventually
 
 SHAPES = ((1, 1), (1, 2), (2, 3))
@@ -111,7 +112,7 @@ async def measure_all(options: argparse.Namespace) -> AsyncIterator[Shape]:
                             row = await measure(stack, model, options.users, options, other)
                     after = await commands(redis)
                     # From the start of the load, so all its jobs count, those of the warm-up, too.
-                    jobs = int((await redis.hgetall("bunri:counts"))[b"completed"])
+                    jobs = int((await redis.hgetall(COUNTS))[b"completed"])
                     await redis.aclose()
                     yield Shape(
                         apis,

@@ -175,14 +175,14 @@ async def bunri(options: Options) -> AsyncIterator[Side]:
         ledger = Ledger.connect(settings_of(redis))
         jobs = [new_job(deadline=DEADLINE) for _ in range(options.clients + 1)]
         for start in range(0, len(jobs), CREATED_TOGETHER):
-            await asyncio.gather(*map(ledger.create, jobs[start : start + CREATED_TOGETHER]))
+            await asyncio.gather(*map(ledger.submissions.create, jobs[start : start + CREATED_TOGETHER]))
         followed, *others = (job.job_id for job in jobs)
         claims = {job_id: await claimed(ledger, job_id) for job_id in (followed, *others[: options.followers])}
-        first = len(await ledger.events(followed)) + 1
+        first = len(await ledger.submissions.events(followed)) + 1
 
         async def write(client: int | None, number: int) -> None:
             claim = claims[followed if client is None else others[client]]
-            await ledger.record(claim, stage_started(Stage.FETCH), write=number)
+            await ledger.claims.record(claim, stage_started(Stage.FETCH), write=number)
 
         paths = [f"/api/v1/scan/{job_id}/events" for job_id in others]
         own = await redis_clients(redis)
@@ -192,7 +192,7 @@ async def bunri(options: Options) -> AsyncIterator[Side]:
 
 
 async def claimed(ledger: Ledger, job_id: str) -> Claim:
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim is not None  # noqa: S101 - it was just made
     return claim
 

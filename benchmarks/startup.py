@@ -22,7 +22,7 @@ import redis
 
 from benchmarks.processes import cpu_of, family
 from benchmarks.report import Report, Row, ratio
-from jobs.ledger.ledger import WORKERS
+from jobs.redis.keys import WORKERS
 from tests.support.redis_server import RedisServer, free_port, start_redis
 from workers.command import worker_command
 

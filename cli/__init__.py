@@ -1,1 +1,1 @@
-"""The `bunri` command: starts and watches real processes, and talks to the API as any client does."""
+"""The `bunri` command: starts and supervises real processes, and calls the API with the public client."""

@@ -11,6 +11,7 @@ from api.app import build_app
 from api.http.problems import API_CATALOGUE
 from api.settings import ApiSettings
 from cli.configuration import PACKAGES, masked, variable_of
+from jobs.redis.keys import REDIS_KEYS
 from jobs.settings import JobsSettings
 from pipeline.errors import CATALOGUE, ErrorSpec
 from pipeline.knowledge.texts import Texts
@@ -101,6 +102,28 @@ def env_example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def redis_keys() -> str:
+    """Every key of the ledger's Redis."""
+    rows = [
+        f"| `{key.name}` | {key.type} | {key.ttl or f'permanent: {key.permanent}'} | {key.holds} | {key.written_by} |"
+        for key in REDIS_KEYS
+    ]
+    return "\n".join(
+        [
+            "# Redis keys",
+            MADE,
+            "Every key in the ledger's Redis, from `jobs/redis/keys.py`. A key has a TTL, or is permanent for the",
+            "reason given. Times are Unix seconds of the Redis server. *Written by* names scripts in `jobs/redis/lua`.",
+            "Not listed are the broker's own keys: the queues `bunri.jobs` and `bunri.jobs.bulk`, and those of kombu.",
+            "",
+            "| key | type | TTL | holds | written by |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def openapi() -> str:
     """The API's description of itself."""
     app = build_app(
@@ -112,6 +135,7 @@ def openapi() -> str:
 DOCUMENTS: Mapping[Path, Callable[[], str]] = {
     DOCS / "errors.md": errors,
     DOCS / "settings.md": settings,
+    DOCS / "redis-keys.md": redis_keys,
     DOCS / "openapi.json": openapi,
     DOCS.parent / ".env.example": env_example,
 }

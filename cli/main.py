@@ -1,28 +1,24 @@
-"""The `bunri` command. Each command is a few lines here; what it does is in the module beside it.
+"""The `bunri` command: the options of each subcommand, and a few lines that call its module.
 
-What a command needs is imported in it: `--help` is there before all of that is loaded.
+Those modules are imported inside the functions, so that `--help` answers before they are loaded.
 """
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.terminal import Interrupted, check_settings, err, give_up, out, run, say
+from cli.terminal import Interrupted, call_api, check_settings, err, give_up, notify, out, run
 
 if TYPE_CHECKING:
     from cli.scan.outcome import Outcome
-    from cli.stack.stack import Stack, StackOptions
-    from client import BunriClient, Delivery
+    from client import Delivery
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 DEFAULT_API = "http://127.0.0.1:8000"
-"""Where `bunri up` serves it, unless that port is taken."""
-
-Answer = TypeVar("Answer")
+"""Address of the API that `bunri up` starts, unless its port is taken."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Bunri (분리)")
 pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline's texts and rules.")
@@ -47,30 +43,31 @@ def up(
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs in flight in each worker.")] = 500,
 ) -> None:
     """Run the whole system in the foreground until Ctrl-C."""
+    from cli.stack.foreground import serve
     from cli.stack.stack import StackOptions
 
     check_settings()
     count = workers or min(os.cpu_count() or 1, 4)
+    options = StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)
     try:
-        run(_up(StackOptions(data_dir, workers=count, concurrency=concurrency, port=port)))
+        run(serve(options, out=out, notify=notify))
     except Interrupted:
-        say("stopped")
+        notify("stopped")
 
 
 @app.command()
 def demo(*, as_json: AsJson = False, locale: Language = "ko") -> None:
     """Classify the photos in samples/ on a stack of its own, and check that each ends as it should."""
-    import orjson
-
-    from cli.scan.outcome import Expectation
+    from cli.scan.outcome import expectations_in
+    from cli.scan.runs import classify_on_own_stack
 
     check_settings()
     if not SAMPLES.is_dir():
         give_up(f"there are no samples in {SAMPLES}: run the demo in a checkout of the project")
-    expectations = [Expectation(**entry) for entry in orjson.loads((SAMPLES / "expected.json").read_bytes())]
-    files: list[str | Path] = [SAMPLES / expectation.file for expectation in expectations]
-    outcomes = run(_scan_on_own_stack(files, locale=locale, question="", model=None))
-    _print(outcomes, as_json=as_json)
+    expectations = expectations_in(SAMPLES)
+    files = [SAMPLES / expectation.file for expectation in expectations]
+    outcomes = run(classify_on_own_stack(files, console=err, locale=locale, question="", model=None))
+    _print_outcomes(outcomes, as_json=as_json)
     missed = [each.file for each, outcome in zip(expectations, outcomes, strict=True) if not each.is_met_by(outcome)]
     if missed:
         err.print(f"not as expected: {', '.join(missed)}")
@@ -94,18 +91,18 @@ def scan(
     ] = None,
 ) -> None:
     """Classify photos. Exits 0 if each one got an answer, 1 if not, 2 if it could not be tried."""
-    from cli.scan.runs import classify
+    from cli.scan.runs import classify, classify_on_own_stack
 
     check_settings()
     sources = [photo if "://" in photo else Path(photo) for photo in photos]
     if missing := [str(source) for source in sources if isinstance(source, Path) and not source.is_file()]:
         give_up(f"no such file: {', '.join(missing)}")
-    asked: dict[str, Any] = {"locale": locale, "question": question, "model": model, "priority": priority}
+    request: dict[str, Any] = {"locale": locale, "question": question, "model": model, "priority": priority}
     if api is None:
-        outcomes = run(_scan_on_own_stack(sources, **asked))
+        outcomes = run(classify_on_own_stack(sources, console=err, **request))
     else:
-        outcomes = run(classify(api, sources, console=err, **asked))
-    _print(outcomes, as_json=as_json)
+        outcomes = run(classify(api, sources, console=err, **request))
+    _print_outcomes(outcomes, as_json=as_json)
     if any(outcome.category is None for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -150,7 +147,7 @@ def evaluate(
             request = command.Request(source, model, labels, split, limit, concurrency, fresh, outputs)
             report = run(command.evaluate(request, out=out, err=err))
             if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
-                say(miss)
+                notify(miss)
                 raise typer.Exit(1)
     except CannotEvaluate as reason:
         give_up(str(reason))
@@ -187,9 +184,8 @@ def show_pipeline(
 ) -> None:
     """Check the resources as a service would, show their version, what they are made of and the categories."""
     import orjson
-    from rich.table import Column, Table
 
-    from cli.scan.tables import print_running
+    from cli.pipeline_report import pipeline_json, print_pipeline
     from pipeline.knowledge.knowledge import Knowledge
     from pipeline.settings import PipelineSettings
 
@@ -198,52 +194,27 @@ def show_pipeline(
         knowledge = Knowledge.load(PipelineSettings().resources)
     except (ValueError, OSError) as error:
         give_up(str(error))
-    rulebook = knowledge.rulebook
-    running = run(_with_client(api, lambda client: client.pipeline())) if api else None
+    running = call_api(api, lambda client: client.pipeline()) if api else None
     if as_json:
-        shown = {
-            "pipeline_version": knowledge.version,
-            "fingerprints": knowledge.fingerprints,
-            "categories": list(rulebook.middles()),
-        } | ({"running": running.model_dump(mode="json")} if running else {})
-        print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-        return
-    out.print(f"pipeline_version {knowledge.version}")
-    if running:
-        print_running(running, knowledge.version, out)
-    table = Table("file", "fingerprint")
-    for name, digest in knowledge.fingerprints.items():
-        table.add_row(name, digest)
-    out.print(table)
-    categories = Table("major", "middle", "English", Column("minors", overflow="fold"))
-    for major in rulebook.majors:
-        for middle in major.middles:
-            categories.add_row(major.ko, middle.ko, middle.en, ", ".join(minor.ko for minor in middle.minors))
-    out.print(categories)
-    out.print(f"{len(rulebook.tags)} situation tags: {', '.join(rulebook.tags)}")
+        print(orjson.dumps(pipeline_json(knowledge, running), option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_pipeline(knowledge, running, out)
 
 
 @webhook_app.command("list")
 def list_attempts(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Show every attempt to deliver a job's webhook."""
-    _print_delivery(run(_with_client(api, lambda client: client.delivery(job_id))), as_json=as_json)
+    _print_delivery(call_api(api, lambda client: client.delivery(job_id)), as_json=as_json)
 
 
 @webhook_app.command()
 def resend(job_id: str, *, api: RunningApi = DEFAULT_API, as_json: AsJson = False) -> None:
     """Deliver a job's webhook again, now and with the whole schedule, whatever became of it before."""
-    _print_delivery(run(_with_client(api, lambda client: client.resend(job_id))), as_json=as_json)
-
-
-async def _with_client(api: str, ask: "Callable[[BunriClient], Awaitable[Answer]]") -> Answer:
-    from client import BunriClient
-
-    async with BunriClient(api) as client:
-        return await ask(client)
+    _print_delivery(call_api(api, lambda client: client.resend(job_id)), as_json=as_json)
 
 
 def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
-    from cli.scan.tables import print_delivery
+    from cli.delivery_report import print_delivery
 
     if as_json:
         print(delivery.model_dump_json())
@@ -251,45 +222,7 @@ def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
         print_delivery(delivery, out)
 
 
-async def _up(options: "StackOptions") -> None:
-    import asyncio
-
-    from cli.stack.stack import running_stack
-
-    err.print("starting …")
-    async with running_stack(options, say=say) as stack:
-        _print_places(stack)
-        await asyncio.Event().wait()
-
-
-def _print_places(stack: "Stack") -> None:
-    places = {
-        "playground": f"{stack.api_url}/",
-        "API docs": f"{stack.api_url}/docs",
-        "metrics": f"{stack.api_url}/metrics",
-        "Flower": stack.flower_url,
-        "Redis": stack.redis,
-        "webhooks": stack.webhook_secret,
-    }
-    for name, place in places.items():
-        out.print(f"{name:<11} {place}", highlight=False, soft_wrap=True)
-    out.print("Ctrl-C stops everything.")
-
-
-async def _scan_on_own_stack(sources: list[str | Path], **asked: Any) -> "list[Outcome]":
-    """On a stack that is gone afterwards, with its data."""
-    import tempfile
-
-    from cli.scan.runs import classify
-    from cli.stack.stack import StackOptions, running_stack
-
-    with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
-        err.print("starting Redis, a worker and the API …")
-        async with running_stack(StackOptions(Path(folder), with_flower=False, is_private=True), say=say) as stack:
-            return await classify(stack.api_url, sources, console=err, **asked)
-
-
-def _print(outcomes: "list[Outcome]", *, as_json: bool) -> None:
+def _print_outcomes(outcomes: "list[Outcome]", *, as_json: bool) -> None:
     from cli.scan.tables import print_json, print_table
 
     if as_json:

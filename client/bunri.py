@@ -13,22 +13,22 @@ from httpx_sse import aconnect_sse
 from client.models import ChatAnswer, Delivery, Event, Job, Pipeline, Submitted, Upload
 
 LONG_POLL = 50.0
-"""Seconds of one long poll, below the server's limit of 60."""
+"""Seconds of one long poll; below the server's limit of 60."""
 
 LONGEST_CHAT = 75.0
-"""Seconds: the server gives up after 60."""
+"""Timeout in seconds of a chat request; the server gives up after 60."""
 
 ATTEMPTS = 4
 PAUSE = 0.5
 LONGEST_PAUSE = 60.0
-"""Seconds that `submit` waits when the API asks for a pause; a longer one is the caller's to wait for."""
+"""Longest Retry-After, in seconds, that `submit` waits for; with a longer one it raises."""
 
 WAIT_FAILURES = 8
-"""In a row, with growing pauses: some 18 s, in which an API is started again."""
+"""Consecutive failures that `wait` tolerates, with growing pauses: about 18 s, enough for a restart of the API."""
 
 
 class ApiProblem(Exception):
-    """The API refused. `code` is of the catalogue (/api/v1/errors); `retry_after` is in seconds."""
+    """The API answered with a problem. `code` is one of /api/v1/errors; `retry_after` is in seconds."""
 
     def __init__(self, status: int, body: Mapping[str, Any], retry_after: float | None) -> None:
         self.status = status
@@ -42,13 +42,13 @@ class ApiProblem(Exception):
 
 
 class StreamLost(Exception):
-    """The event stream broke off again and again. The job goes on all the same."""
+    """The event stream was lost, and reconnecting failed. The job itself is not affected."""
 
 
 class BunriClient:
-    """Asynchronous; use it as a context manager. Safe to share among tasks.
+    """Asynchronous client. Use it as a context manager; tasks may share it.
 
-    `httpx.TransportError` passes through when the API cannot be reached.
+    Raises `httpx.TransportError` when the API cannot be reached.
     """
 
     def __init__(self, base_url: str, *, http_timeout: float = 10.0) -> None:
@@ -63,7 +63,7 @@ class BunriClient:
         await self._http.aclose()
 
     async def upload(self, photo: bytes, content_type: str) -> Upload:
-        """Store a photo for a while, to be named by its key. Raises ApiProblem."""
+        """Store a photo temporarily; scans refer to it by its key. Raises ApiProblem."""
         answer = await self._call("POST", "/api/v1/images/scan", json={"content_type": content_type})
         upload = Upload.model_validate_json(answer.content)
         stored = await self._http.put(upload.upload_url, content=photo, headers=upload.required_headers)
@@ -85,10 +85,11 @@ class BunriClient:
         idempotency_key: str | None = None,
         cancel_after: str | None = None,
     ) -> Submitted:
-        """Send a link, or the key of an upload. Raises ApiProblem.
+        """Submit a link, or the key of an upload. Raises ApiProblem.
 
-        Tries again when the API says that this can help, after the pause it asks for, unless that is above a minute; it
-        stays one job. `priority` may be `bulk`, for work that may take its time.
+        Retries retryable problems and lost connections up to 4 times in all, after the API's Retry-After unless that is
+        above a minute; the idempotency key makes it one job. `priority`: `interactive`, or `bulk` for work that can
+        wait.
         """
         body = {
             "image_url": image_url,
@@ -127,9 +128,9 @@ class BunriClient:
         locale: str = "ko",
         model: str | None = None,
     ) -> ChatAnswer:
-        """Ask one question, with or without a photo, and wait for its answer; a failure is an answer, too.
+        """Ask one question, with or without a photo, and wait for the answer. A failure is an answer with `error_code`.
 
-        Raises ApiProblem when the request itself is wrong, or comes too fast.
+        Raises ApiProblem when the request is invalid, or over the rate limit.
         """
         body = {
             "message": message,
@@ -142,12 +143,12 @@ class BunriClient:
         return ChatAnswer.model_validate_json(answer.content)
 
     async def job(self, job_id: str, *, wait: float = 0) -> Job:
-        """The job; with `wait`, when it has ended or so many seconds are over."""
+        """The job as it is; with `wait`, once it has ended, or after that many seconds. Raises ApiProblem."""
         answer = await self._call("GET", f"/api/v1/scan/{job_id}", params={"wait": wait}, timeout=wait + 10)
         return Job.model_validate_json(answer.content)
 
     async def wait(self, job_id: str, *, at_most: float = 900.0) -> Job:
-        """The job when it has ended, or as it is after `at_most` seconds. Bears with trouble that passes."""
+        """The job once it has ended, or as it is after `at_most` seconds. Retries temporary failures."""
         end = time.monotonic() + at_most
         failures = 0
         while True:
@@ -165,27 +166,27 @@ class BunriClient:
             failures = 0
 
     async def cancel(self, job_id: str) -> Job:
-        """Raises ApiProblem `job.finished` when it was too late."""
+        """Cancel the job; idempotent. Raises ApiProblem `job.finished` when it has already ended."""
         answer = await self._call("POST", f"/api/v1/scan/{job_id}/cancel")
         return Job.model_validate_json(answer.content)
 
     async def delivery(self, job_id: str) -> Delivery:
-        """What became of the job's webhook. Raises ApiProblem."""
+        """The state and the attempts of the job's webhook. Raises ApiProblem."""
         answer = await self._call("GET", f"/api/v1/scan/{job_id}/deliveries")
         return Delivery.model_validate_json(answer.content)
 
     async def resend(self, job_id: str) -> Delivery:
-        """Have the job's webhook delivered again, now. Raises ApiProblem `delivery.no_callback`."""
+        """Deliver the job's webhook again, now. Raises ApiProblem `delivery.no_callback`."""
         answer = await self._call("POST", f"/api/v1/scan/{job_id}/deliveries")
         return Delivery.model_validate_json(answer.content)
 
     async def pipeline(self) -> Pipeline:
-        """Which version of prompts and rules the API and its workers use."""
+        """The versions of prompts and rules that the API and its workers use."""
         answer = await self._call("GET", "/api/v1/pipeline")
         return Pipeline.model_validate_json(answer.content)
 
     async def follow(self, job_id: str) -> AsyncIterator[Event]:
-        """Each event once and in order, to the end. Reconnects where it left off; raises StreamLost in the end."""
+        """Each event once and in order, up to `done`. Resumes a lost stream; raises StreamLost after 4 failures."""
         last = 0
         failures = 0
         while failures < ATTEMPTS:

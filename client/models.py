@@ -1,4 +1,4 @@
-"""What the API answers with. A field that a newer server adds is no mistake."""
+"""Answers of the API. Unknown fields, from newer servers, are ignored."""
 
 from enum import StrEnum
 from html import unescape
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 Plain = Annotated[str, AfterValidator(unescape)]
-"""Text that the API has escaped for clients that show it as HTML; here it is plain again."""
+"""Text that the API escapes for clients that show it as HTML, unescaped."""
 
 
 class Status(StrEnum):
@@ -39,7 +39,7 @@ class Submitted(_Answer):
 
 
 class ChatAnswer(_Answer):
-    """The answer, or with an `error_code` what went wrong and what to do. `job_id` is null if there was no job."""
+    """The answer; with an `error_code`, the failure and the advice. `job_id` is None if there was no job."""
 
     user_answer: Plain
     error_code: str | None
@@ -48,7 +48,7 @@ class ChatAnswer(_Answer):
 
 
 class Upload(_Answer):
-    """A link to PUT one photo, valid for `expires_in` seconds; `key` names the photo in a scan."""
+    """A link to PUT one photo, valid for `expires_in` seconds. `key` is the photo's name in a scan."""
 
     key: str
     upload_url: str
@@ -90,7 +90,7 @@ class PipelineResult(_Answer):
 
 
 class Job(_Answer):
-    """Times are Unix seconds, durations seconds. Position and wait are those of a queued job."""
+    """Times are Unix seconds, durations seconds. `queue_position` and `estimated_wait` are set for queued jobs only."""
 
     job_id: str
     priority: str = "interactive"
@@ -114,7 +114,7 @@ class Job(_Answer):
 
 
 class Event(_Answer):
-    """`outcome` comes with the last one, whose stage is `done`."""
+    """`outcome` is set in the last event, whose stage is `done`."""
 
     seq: int
     job_id: str
@@ -125,7 +125,7 @@ class Event(_Answer):
 
 
 class Attempt(_Answer):
-    """One attempt to deliver a webhook, with the status that came back or the reason why none did."""
+    """One attempt to deliver a webhook: the HTTP status, or the `error` if there was none."""
 
     number: int
     at: float
@@ -146,7 +146,7 @@ class Delivery(_Answer):
 
 
 class Refusal(_Answer):
-    """An edit of the resources that is not used, and what is wrong with it."""
+    """A rejected edit of the resources, and the mistakes in it."""
 
     version: str
     detail: str
@@ -160,7 +160,10 @@ class Worker(_Answer):
 
 
 class Pipeline(_Answer):
-    """What the API and the live workers use. `on_disk` is what the API's files have; `workers` null: nobody can say."""
+    """Versions in use by the API and the live workers; `workers` is None when Redis cannot be reached.
+
+    `on_disk` is the version of the API's files.
+    """
 
     pipeline_version: str
     on_disk: str

@@ -1,4 +1,4 @@
-"""For receivers of webhooks: is this request really Bunri's, and what does it say?"""
+"""For receivers of webhooks: verify a request and parse it."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,11 +12,11 @@ from client.models import Job
 
 
 class WebhookRefused(Exception):
-    """Signed with none of the secrets, older than five minutes, or no webhook at all. Answer it with a 400."""
+    """The signature matches no secret, is older than five minutes, or there is none. Answer with a 400."""
 
 
 class JobEnded(BaseModel):
-    """A verified webhook. `id` is the same at each attempt: what came before is known by it."""
+    """A verified webhook. `id` is the same at each attempt: use it to recognise duplicates."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,13 +27,13 @@ class JobEnded(BaseModel):
 
 
 def verify(body: bytes, headers: Mapping[str, str], *secrets: str) -> JobEnded:
-    """What a request says, from its body just as it came and its headers. Raises WebhookRefused.
+    """Verify the raw body and the headers of a request, and return the event. Raises WebhookRefused.
 
-    Give each secret (`whsec_…`) that may be in use while they rotate.
+    `secrets`: all secrets (`whsec_…`) in use, so that they can be rotated.
     """
     named = {name.lower(): value for name, value in headers.items()}
     for verifier in [Webhook(secret) for secret in secrets]:
-        # The package decodes what it was sent without a guard, so a malformed header is a ValueError of any kind.
+        # The package decodes headers unguarded: a malformed one raises some ValueError.
         with suppress(WebhookVerificationError, ValueError):
             message = verifier.verify(body, named)
             return JobEnded.model_validate({"id": named["webhook-id"], **message})

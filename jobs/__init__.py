@@ -1,1 +1,1 @@
-"""The door between api and workers: the job record, its store, its event feed, and the way into the queue."""
+"""Shared by API and workers: the job record, its ledger, its event feed, and the way into the queue."""

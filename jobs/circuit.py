@@ -1,13 +1,14 @@
-"""What the fleet knows of the hosted models: which is paused, since what, and who tries whether that is over.
+"""The circuit breakers of the hosted models, shared by the fleet: which model is paused and why, and who probes it.
 
-One hash a model, changed by the scripts `model_report` and `model_ask`. The gate of each worker keeps a copy.
+One hash a model, changed by the scripts `model_report` and `model_ask`. The breaker of each worker keeps a copy.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.connection import LedgerConnection
+from jobs.redis import keys
 from jobs.redis.connection import translated
 from jobs.usage import dollars
 from pipeline.errors import ModelAccount, ModelRateLimited, ModelTimeout, ModelUnavailable, PipelineError
@@ -18,38 +19,38 @@ PAUSES: Mapping[type[PipelineError], tuple[int, ...]] = {
     ModelTimeout: (2, 4, 8, 15),
     ModelAccount: (30, 60, 120, 300),
 }
-"""Seconds of the first pause, the second in a row, and so on; the last one repeats."""
+"""Error → seconds of the first pause, of the second in a row, and so on; the last one repeats."""
 
-AT_ONCE = frozenset({ModelRateLimited, ModelAccount})
-"""One of these pauses the model. Of the others it takes many: `OUTAGE_…` in model_report.lua."""
+PAUSE_ON_FIRST_FAILURE = frozenset({ModelRateLimited, ModelAccount})
+"""The other failures pause a model only when there are many: `OUTAGE_…` in model_report.lua."""
 
 MAX_RETRY_AFTER = 300.0
-"""The longest pause that a Retry-After can ask for."""
+"""Seconds: the longest delay that a Retry-After can ask for, for a model's pause as for a job's retry."""
 
-WAIT_IN_PLACE = 1.0
+MAX_WAIT_IN_PLACE = 1.0
 """Seconds that a call waits in its worker for its turn under a limit; for a later turn its job is sent away."""
 
-TURNS_AHEAD = 30.0
+MAX_TURN_WAIT = 30.0
+"""Seconds ahead that turns under a limit are given to jobs that were sent away."""
 
-TTL = 86_400
-"""A model that nobody has called for a day is forgotten, its counters with it."""
+TTL_SECONDS = 86_400
+"""A model without calls for a day is forgotten, its counters with it."""
 
-MODELS = "bunri:models"  # names of the models that have been called
 CAUSES = {kind.spec.code: kind for kind in PAUSES}
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a process has to tell of its calls to one model since it last did."""
+class CallCounts:
+    """Calls of one process to one model since its last report; `rejected` counts jobs that the pause sent away."""
 
     answered: int = 0
     failed: int = 0
-    refused: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How one call ended that the fleet should hear of now. Without `error` it was answered, or dropped by its job.
+    """How one call ended, for an immediate report. Without `error` it was answered, or dropped by its job.
 
     `probe` is the token it held, if it was one.
     """
@@ -67,10 +68,10 @@ class CallOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """How a model stands. Without `cause` calls go on; else no call for `seconds`, then one probe, `probing` if > 0.
+    """A model's circuit. Without `cause` it is closed; else open for `seconds`, then half-open: one probe.
 
-    `crowd` is about how many jobs wait; `streak`, if the report that brought this began a pause, counts those in a row.
-    `spent` is no matter of this model's alone: US dollars that all have cost today (UTC).
+    `probing`: seconds left of a probe under way. `waiting`: about how many jobs wait. `streak`: if the report that
+    returned this began a pause, how many that makes in a row. `spent`: US dollars all models have cost today (UTC).
     """
 
     cause: type[PipelineError] | None = None
@@ -82,16 +83,16 @@ class CircuitState:
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
-    """The call may be made after `wait` seconds; with a `probe` token it decides whether a pause is over."""
+class CallPermit:
+    """The call may be made after `wait` seconds. With a `probe` token, it is the probe that ends or renews a pause."""
 
     wait: float = 0.0
     probe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A limit sends the call away for `seconds`, and up to `spread` more."""
+class CallDeferred:
+    """The rate limit defers the call: its job should return after `seconds`, plus a random part of `spread` seconds."""
 
     seconds: float
     spread: float
@@ -99,12 +100,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """A model for the metrics. `cause` is a code of the catalogue, or empty; the counts go back to the first call."""
+    """A model's circuit for the metrics. `cause` is a code of the catalogue, or empty; counts since the first call."""
 
     model: str
     cause: str
     seconds: float
-    refused: int
+    rejected: int
     probes: int
     pauses: int
 
@@ -112,25 +113,28 @@ class ModelFigures:
 class CircuitStore:
     """One per process. Every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: LedgerConnection) -> None:
         self._ledger = ledger
         self._report, self._ask = ledger.scripts.load("model_report"), ledger.scripts.load("model_ask")
 
-    async def report(self, model: str, tally: Tally, ended: CallOutcome | None = None) -> CircuitState:
-        """Hand in what became of calls, and learn how the model stands. `ended` is one of the calls in the tally."""
+    async def report(self, model: str, counts: CallCounts, ended: CallOutcome | None = None) -> CircuitState:
+        """Report calls; returns the model's circuit. `ended` is one of the calls in `counts`."""
         error = ended.error if ended else None
         kind = type(error) if error else ModelUnavailable
-        wish = min(error.retry_after or 0.0, MAX_RETRY_AFTER) if error else 0.0
-        told = (ended.outcome, ended.probe) if ended else ("", "")
+        min_pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER) if error else 0.0
         with translated():
             cause, seconds, probing, waiting, streak, spent = await self._report(
-                keys=[_key(model), MODELS],
-                args=[
-                    *(model, TTL, tally.answered, tally.failed, tally.refused),
-                    *told,
-                    *(int(kind in AT_ONCE), wish),
-                    *PAUSES[kind],
-                ],
+                model=keys.model(model),
+                name=model,
+                ttl=TTL_SECONDS,
+                answered=counts.answered,
+                failed=counts.failed,
+                rejected=counts.rejected,
+                outcome=ended.outcome if ended else "",
+                token=ended.probe if ended else "",
+                at_once=int(kind in PAUSE_ON_FIRST_FAILURE),
+                min_pause=min_pause,
+                pauses=PAUSES[kind],
             )
         if not cause:
             return CircuitState(spent=dollars(int(spent)))
@@ -138,30 +142,38 @@ class CircuitStore:
         cause = CAUSES.get(cause.decode(), ModelUnavailable)
         return CircuitState(cause, float(seconds), float(probing), int(waiting), int(streak), dollars(int(spent)))
 
-    async def ask(self, model: str, *, token: str, probe_seconds: float, per_minute: int) -> Permit | Turn | None:
+    async def ask(
+        self, model: str, *, token: str, probe_seconds: float, per_minute: int
+    ) -> CallPermit | CallDeferred | None:
         """May a call be made? None: the model is paused. `token` becomes the probe's, if this call is to be one."""
         with translated():
             verdict, *figures = await self._ask(
-                keys=[_key(model)], args=[TTL, token, probe_seconds, per_minute, WAIT_IN_PLACE, TURNS_AHEAD]
+                model=keys.model(model),
+                ttl=TTL_SECONDS,
+                token=token,
+                probe_seconds=probe_seconds,
+                per_minute=per_minute,
+                max_wait=MAX_WAIT_IN_PLACE,
+                max_turn_wait=MAX_TURN_WAIT,
             )
         match verdict:
             case b"paused":
                 return None
             case b"probe":
-                return Permit(probe=token)
+                return CallPermit(probe=token)
             case b"limited":
-                return Turn(*map(float, figures))
+                return CallDeferred(*map(float, figures))
             case _:
-                return Permit(wait=float(figures[0]))
+                return CallPermit(wait=float(figures[0]))
 
     async def figures(self) -> list[ModelFigures]:
-        """Of each model that was called within the last day."""
+        """Figures of each model that was called within the last day."""
         now = await self._ledger.now()
         with translated():
-            names = sorted(await cast("Any", self._ledger.client.smembers(MODELS)))
+            names = sorted(await cast("Any", self._ledger.client.smembers(keys.MODELS)))
             async with self._ledger.client.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hgetall(_key(name.decode()))
+                    pipe.hgetall(keys.model(name.decode()))
                 states = await pipe.execute()
         return [_figures(name.decode(), state, now) for name, state in zip(names, states, strict=True) if state]
 
@@ -172,11 +184,7 @@ def _figures(model: str, state: Mapping[bytes, bytes], now: float) -> ModelFigur
         model=model,
         cause=cause if cause in CAUSES else "",
         seconds=max(float(state.get(b"until", 0)) - now, 0.0),
-        refused=int(state.get(b"total:refused", 0)),
+        rejected=int(state.get(b"total:refused", 0)),
         probes=int(state.get(b"total:probes", 0)),
         pauses=int(state.get(b"total:pauses", 0)),
     )
-
-
-def _key(model: str) -> str:
-    return f"bunri:model:{model}"

@@ -1,18 +1,20 @@
-"""Deliveries: which finished jobs a receiver is still to be told of, and what became of each attempt.
+"""Deliveries: webhooks of finished jobs that are still to be sent, and the outcome of each attempt.
 
 The script that ends a job makes its delivery due, so nothing can be lost in between. An attempt is held under a lease:
-a worker that dies in one only delays it, and a receiver may hear of a job more than once.
+a worker that dies in one only delays it, and a receiver may get a job's webhook more than once.
 """
 
 from enum import StrEnum
 
 import orjson
 
-from jobs.ledger.ledger import DELIVERIES, DELIVERY_COUNTS, Ledger
+from jobs.ledger.connection import LedgerConnection
+from jobs.redis import keys
 from jobs.redis.connection import translated
+from jobs.redis.keys import DELIVERIES, DELIVERY_COUNTS
 from pipeline.types import Strict, VersionTolerant
 
-LEASE = 30.0
+LEASE_SECONDS = 30.0
 """Seconds for one attempt, from the moment it is taken: twice the 15 that it may take on the wire."""
 
 
@@ -36,7 +38,7 @@ class AttemptError(StrEnum):
 
 
 class Report(Strict):
-    """What came of an attempt: a status or an error. `retry_in` and `next_step`: when to try again, if at all."""
+    """The outcome of an attempt: a status or an error. `retry_in` and `next_step`: when to try again, if at all."""
 
     status: int | None = None
     error: AttemptError | None = None
@@ -47,7 +49,7 @@ class Report(Strict):
 
 
 class Attempt(VersionTolerant):
-    """An attempt as it is remembered. `at` is when it began; `retry_in` counts from its end."""
+    """An attempt as it is stored. `at` is when it began; `retry_in` counts from its end."""
 
     number: int
     at: float
@@ -59,7 +61,7 @@ class Attempt(VersionTolerant):
 
 
 class Due(Strict):
-    """A delivery that is handed to us. `lease` is what tells our hold from a later one."""
+    """A delivery that this worker may attempt. `lease` is the fencing token of this attempt."""
 
     job_id: str
     lease: str
@@ -67,7 +69,7 @@ class Due(Strict):
 
 
 class Begun(Strict):
-    """An attempt under way. `step` is its delivery's place in the schedule."""
+    """An attempt under way. `step` is its delivery's step in the schedule, from 0."""
 
     job_id: str
     lease: str
@@ -76,9 +78,9 @@ class Begun(Strict):
 
 
 class Delivery(Strict):
-    """All that is known of a job's delivery. `due_at` is when the next attempt is planned, if there is one.
+    """The state of a job's delivery. `due_at`: when the next attempt is planned, if there is one.
 
-    While one runs that is when its lease ends.
+    While an attempt runs, `due_at` is when its lease ends.
     """
 
     has_callback: bool
@@ -89,7 +91,7 @@ class Delivery(Strict):
 class Deliveries:
     """One per process, on the ledger's client. Every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: LedgerConnection) -> None:
         self._client, scripts = ledger.client, ledger.scripts
         self._take, self._resend = scripts.load("take_deliveries"), scripts.load("resend")
         self._begin, self._end = scripts.load("begin_attempt"), scripts.load("end_attempt")
@@ -97,9 +99,9 @@ class Deliveries:
     # --- the worker's side ---
 
     async def take(self, most: int) -> list[Due]:
-        """What is due, the oldest first, each handed to one caller for the time of a lease."""
+        """Deliveries that are due, the oldest first, each handed to one caller for the time of a lease."""
         with translated():
-            reply = await self._take(keys=[DELIVERIES], args=[most, LEASE, _job_key("")])
+            reply = await self._take(limit=most, lease=LEASE_SECONDS)
         taken = [part.decode() for part in reply]
         return [
             Due(job_id=job_id, lease=lease, callback_url=url)
@@ -107,19 +109,24 @@ class Deliveries:
         ]
 
     async def put_off(self, delays: dict[str, float]) -> None:
-        """Job id → seconds: let go of deliveries that were taken and not begun, for a while."""
+        """`delays`: job id → seconds. Reschedule deliveries that were taken and not begun."""
         with translated():
             seconds, micros = await self._client.time()
             now = seconds + micros / 1e6
             await self._client.zadd(DELIVERIES, {job_id: now + delay for job_id, delay in delays.items()}, xx=True)
 
     async def begin(self, due: Due) -> Begun | None:
-        """Say that it is sent now. None when the delivery is another's, or done, by now."""
+        """Begin the attempt. None when the delivery is done or has another holder by now."""
         lost = Report(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0)
         with translated():
             reply = await self._begin(
-                keys=[_job_key(due.job_id), _attempts_key(due.job_id), DELIVERIES, DELIVERY_COUNTS],
-                args=[due.job_id, due.lease, LEASE, lost.outcome, _noted(lost)],
+                job=keys.job(due.job_id),
+                attempts=keys.attempts(due.job_id),
+                job_id=due.job_id,
+                lease=due.lease,
+                lease_seconds=LEASE_SECONDS,
+                lost_outcome=lost.outcome,
+                lost_body=_noted(lost),
             )
         if not reply:
             return None
@@ -127,13 +134,18 @@ class Deliveries:
         return Begun(job_id=due.job_id, lease=lease.decode(), number=number, step=step)
 
     async def end(self, attempt: Begun, report: Report) -> bool:
-        """Note what came of it and plan the next, in one write. False when the lease was lost: then it is repeated."""
-        job, attempts = _job_key(attempt.job_id), _attempts_key(attempt.job_id)
-        retry_in = "" if report.retry_in is None else report.retry_in
+        """Record the outcome and plan the next attempt, in one write. False when the lease was lost: it is repeated."""
         with translated():
             ended = await self._end(
-                keys=[job, attempts, DELIVERIES, DELIVERY_COUNTS, f"{job}:events"],
-                args=[attempt.job_id, attempt.lease, report.next_step, retry_in, report.outcome, _noted(report)],
+                job=keys.job(attempt.job_id),
+                attempts=keys.attempts(attempt.job_id),
+                events=keys.events(attempt.job_id),
+                job_id=attempt.job_id,
+                lease=attempt.lease,
+                next_step=report.next_step,
+                retry_in="" if report.retry_in is None else report.retry_in,
+                outcome=report.outcome,
+                body=_noted(report),
             )
         return bool(ended)
 
@@ -142,9 +154,9 @@ class Deliveries:
     async def of(self, job_id: str) -> Delivery:
         with translated():
             async with self._client.pipeline(transaction=True) as pipe:
-                pipe.hexists(_job_key(job_id), "callback")
+                pipe.hexists(keys.job(job_id), "callback")
                 pipe.zscore(DELIVERIES, job_id)
-                pipe.lrange(_attempts_key(job_id), 0, -1)
+                pipe.lrange(keys.attempts(job_id), 0, -1)
                 has_callback, due_at, attempts = await pipe.execute()
         return Delivery(
             has_callback=has_callback,
@@ -157,9 +169,9 @@ class Deliveries:
 
         A job that has not ended is delivered when it has; an attempt that is under way is left to end.
         """
-        keys = [_job_key(job_id), _attempts_key(job_id), DELIVERIES, f"{_job_key(job_id)}:events"]
+        job, attempts, events = keys.job(job_id), keys.attempts(job_id), keys.events(job_id)
         with translated():
-            return bool(await self._resend(keys=keys, args=[job_id]))
+            return bool(await self._resend(job=job, attempts=attempts, events=events, job_id=job_id))
 
     async def counts(self) -> dict[Outcome, int]:
         """Attempts since the ledger began."""
@@ -168,7 +180,7 @@ class Deliveries:
         return {outcome: int(found.get(outcome.encode(), 0)) for outcome in Outcome}
 
     async def due(self) -> int:
-        """Deliveries whose time has come: those that wait for a free worker."""
+        """Deliveries that are due and wait for a free worker."""
         with translated():
             seconds, micros = await self._client.time()
             return int(await self._client.zcount(DELIVERIES, "-inf", seconds + micros / 1e6))
@@ -181,11 +193,3 @@ class Deliveries:
 
 def _noted(report: Report) -> bytes:
     return orjson.dumps(report.model_dump(exclude={"next_step"}, exclude_none=True))
-
-
-def _job_key(job_id: str) -> str:
-    return f"bunri:job:{job_id}"
-
-
-def _attempts_key(job_id: str) -> str:
-    return f"bunri:job:{job_id}:deliveries"

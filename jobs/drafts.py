@@ -1,18 +1,20 @@
-"""What a job's answer says so far: in the job's record while it is written, and piece by piece in the feed.
+"""The draft of a job's answer: in the job's record while it is written, and chunk by chunk in the feed.
 
-Only for people to look at. Nothing is decided by it, and a piece may be lost: then the text is told anew.
+Only for people to look at. Nothing is decided by it, and a chunk may be lost: then the follower gets the whole text.
 """
 
 from typing import Any, cast
 
-from jobs.ledger.ledger import FEED, Ledger, StaleClaim
+from jobs.errors import StaleClaim
+from jobs.ledger.connection import LedgerConnection
 from jobs.model import Claim
+from jobs.redis import keys
 from jobs.redis.connection import translated
 from pipeline.types import Strict
 
 
 class Draft(Strict):
-    """A text so far. `beginning` counts how often the job's text has begun; `length` is in bytes."""
+    """The text so far. `revision` counts how often the text has started over; `length` is in bytes."""
 
     revision: int = 0
     text: str = ""
@@ -23,7 +25,7 @@ class Draft(Strict):
 
 
 class DraftChunk(Strict):
-    """As the feed has it: what stands at byte `at` of a text that began for the time `beginning`."""
+    """A chunk as the feed has it: `text` stands at byte `at` of the draft with this `revision`."""
 
     revision: int
     at: int
@@ -31,7 +33,7 @@ class DraftChunk(Strict):
 
 
 class TextDelta(Strict):
-    """What to pass on: more of the text or, if `anew`, the text from its beginning."""
+    """More of the text; with `restart`, discard earlier chunks: the text starts over with this one."""
 
     text: str
     restart: bool
@@ -40,24 +42,20 @@ class TextDelta(Strict):
 class DraftStore:
     """One per process, on the ledger's client. Every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: LedgerConnection) -> None:
         self._client = ledger.client
         self._add = ledger.scripts.load("draft")
 
-    async def add(self, claim: Claim, piece: str, *, restart: bool) -> None:
+    async def add(self, claim: Claim, chunk: str, *, restart: bool) -> None:
         """Raises StaleClaim."""
         with translated():
             held = await self._add(
-                keys=[_job_key(claim.job_id), FEED], args=[claim.job_id, claim.token, int(restart), piece]
+                job=keys.job(claim.job_id), job_id=claim.job_id, token=claim.token, restart=int(restart), chunk=chunk
             )
         if not held:
             raise StaleClaim
 
     async def of(self, job_id: str) -> Draft:
         with translated():
-            text, revision = await cast("Any", self._client.hmget(_job_key(job_id), "draft", "drafts"))
+            text, revision = await cast("Any", self._client.hmget(keys.job(job_id), "draft", "drafts"))
         return Draft(revision=int(revision or 0), text=(text or b"").decode())
-
-
-def _job_key(job_id: str) -> str:
-    return f"bunri:job:{job_id}"

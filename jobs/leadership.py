@@ -6,19 +6,17 @@ Only to save work. Two leaders, as after a stall, do no harm: the ledger's scrip
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.connection import LedgerConnection
 from jobs.redis.connection import translated
 
-LEADER = "bunri:leader"  # the worker that sweeps now; expires
+LEADER_TTL = 3.0
+"""Seconds that a worker leads without renewing: how long the sweep rests when its leader is killed."""
 
-TERM = 3.0
-"""Seconds for which one leads without renewing: how long the sweep rests when its leader is killed."""
-
-RENEW_EVERY = TERM / 3
+RENEW_EVERY = LEADER_TTL / 3
 
 
 class Leadership:
-    def __init__(self, ledger: Ledger, worker: str) -> None:
+    def __init__(self, ledger: LedgerConnection, worker: str) -> None:
         self._worker = worker
         self._lead = ledger.scripts.load("lead")
         self._ends_at = 0.0
@@ -28,18 +26,18 @@ class Leadership:
         return asyncio.get_running_loop().time() < self._ends_at
 
     async def seek(self) -> None:
-        """Lead if nobody does, and go on leading. Raises LedgerUnavailable."""
+        """Become the leader if there is none, or stay it. Raises LedgerUnavailable."""
         asked_at = asyncio.get_running_loop().time()
-        if await self._ask(TERM):
-            self._ends_at = asked_at + TERM
+        if await self._ask(LEADER_TTL):
+            self._ends_at = asked_at + LEADER_TTL
 
     async def resign(self) -> None:
-        """Let another lead at once. Raises LedgerUnavailable; then the term runs out."""
+        """Let another worker lead at once. Raises LedgerUnavailable; then the leadership expires."""
         self._ends_at = 0.0
         await self._ask(0)
 
     def led(self, work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
-        """The work, for the leader only."""
+        """Wraps the work so that only the leader does it."""
 
         async def if_leader() -> None:
             if self.is_ours:
@@ -49,4 +47,4 @@ class Leadership:
 
     async def _ask(self, seconds: float) -> bool:
         with translated():
-            return bool(await self._lead(keys=[LEADER], args=[self._worker, int(seconds * 1000)]))
+            return bool(await self._lead(worker=self._worker, ttl_ms=int(seconds * 1000)))

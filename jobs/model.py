@@ -15,14 +15,14 @@ class JobKind(StrEnum):
 
 
 class Priority(StrEnum):
-    """The lane a job waits in: that of people who wait for the answer, or that of work which may take its time."""
+    """The lane a job waits in: for people who wait for the answer, or for work that may take its time."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
 
 
 class OverBudget(StrEnum):
-    """What becomes of jobs for hosted models when the day's budget is used up."""
+    """Policy for jobs of hosted models when the day's budget is used up."""
 
     LOCAL = "local"
     REFUSE = "refuse"
@@ -80,7 +80,7 @@ class Timings(VersionTolerant):
 
 
 class NewJob(Strict):
-    """What the api asks for. `deadline` is seconds from now; `callback_url` is a credential as a whole."""
+    """A job to record. `deadline` is seconds from now; `callback_url` is a credential as a whole."""
 
     job_id: str
     kind: JobKind = JobKind.SCAN
@@ -105,7 +105,7 @@ class Created(Strict):
 
 
 class Claim(Strict):
-    """A worker's hold on a job. Writes carry the token; a token that is not the latest is refused.
+    """A worker's hold on a job. Writes carry the token; a token that is not the latest is rejected.
 
     `time_left` is the seconds to the job's deadline when the claim was made; it may be negative. `retries` counts by
     error code.
@@ -124,7 +124,7 @@ class Claim(Strict):
 class Job(BaseModel):
     """The whole record. Times are Unix seconds of the Redis server's clock.
 
-    `estimated_wait` is no part of it: whoever shows a waiting job adds what the line says (`line.py`).
+    `estimated_wait` is not stored: `BacklogReader.with_wait` adds it to a waiting job.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -157,21 +157,21 @@ class Job(BaseModel):
 
 
 class CacheLookup(Strict):
-    """An earlier result, or the id of the job that is making it; neither: it is for the one who asked to make."""
+    """An earlier result, or the id of the job that is making it; neither: the caller is to make it."""
 
     result: PipelineResult | None = None
     holder: str | None = None
 
 
 class CacheEntry(Strict):
-    """That a result is kept for other jobs, under which fingerprint and for how many seconds."""
+    """Caches a result for other jobs under this fingerprint, for `ttl` seconds."""
 
     fingerprint: str
     ttl: int
 
 
 class JobEvent(Strict):
-    """One entry of a job's event list: `seq` is its place there, from 1; `data` the JSON object as stored.
+    """One entry of a job's event list: `seq` is its position there, from 1; `data` the JSON object as stored.
 
     The data of `done` has `outcome` and perhaps `error`, never the result: that is in the job's record by then.
     """
@@ -186,9 +186,9 @@ class JobEvent(Strict):
 
 
 class WorkerBeat(VersionTolerant):
-    """What a live worker process says of itself. `concurrency`: jobs in flight at most; 0 if it did not say.
+    """The heartbeat of a worker process. `concurrency`: jobs in flight at most; 0 if it did not say.
 
-    `stale`: its files are others than those that it uses; `refusal`: because of a mistake in them.
+    `stale`: the files on disk differ from those it uses; `refusal`: because of a mistake in them.
     """
 
     worker: str

@@ -116,7 +116,7 @@ class JobsSettings(EnvironmentSettings):
 
     @property
     def queues(self) -> list[str]:
-        """Of all lanes."""
+        """The queues of all lanes."""
         return [self.queue_of(priority) for priority in Priority]
 
     @property
@@ -125,7 +125,7 @@ class JobsSettings(EnvironmentSettings):
 
     @property
     def webhook_keys(self) -> tuple[bytes, ...]:
-        """What signs webhooks, newest first."""
+        """Keys that sign webhooks, newest first."""
         return webhook_keys(self.webhook_secrets) if self.webhook_secrets else ()
 
 

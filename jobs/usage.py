@@ -1,12 +1,14 @@
-"""What the hosted models have cost, by day and by model (decision 0013). Only read here: `charge` in the prelude of the
-scripts counts each call in the write that keeps what it was paid for.
+"""Usage and cost of the hosted models, by day and by model (decision 0013). Only read here.
+
+`charge` in the prelude of the scripts counts each call in the write that keeps its result.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any, cast
 
-from jobs.ledger.ledger import USAGE, Ledger
+from jobs.ledger.connection import LedgerConnection
+from jobs.redis import keys
 from jobs.redis.connection import translated
 from pipeline.types import Strict, Usage
 
@@ -18,7 +20,7 @@ EPOCH = date(1970, 1, 1)
 
 
 class ModelUsage(Strict):
-    """Calls that were paid for, and what they have cost."""
+    """Paid calls, with their tokens and cost."""
 
     calls: int = 0
     usage: Usage = Usage()
@@ -28,7 +30,7 @@ class ModelUsage(Strict):
 
 
 class Day(Strict):
-    """One day, in UTC. A call belongs to the day on which what came of it was written."""
+    """One day, in UTC. A call belongs to the day on which its result was written."""
 
     day: date
     models: dict[str, ModelUsage]
@@ -41,7 +43,7 @@ class Day(Strict):
 class UsageReader:
     """Every method raises LedgerUnavailable when Redis is in trouble."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: LedgerConnection) -> None:
         self._ledger = ledger
 
     async def days(self, count: int) -> list[Day]:
@@ -51,22 +53,17 @@ class UsageReader:
         with translated():
             async with self._ledger.client.pipeline(transaction=False) as pipe:
                 for number in numbers:
-                    pipe.hgetall(day_key(number))
+                    pipe.hgetall(keys.usage_of_day(number))
                 found = await pipe.execute()
         return [
-            Day(day=EPOCH + timedelta(days=number), models=_bills(fields))
+            Day(day=EPOCH + timedelta(days=number), models=_usage_by_model(fields))
             for number, fields in zip(numbers, found, strict=True)
         ]
 
     async def ever(self) -> dict[str, ModelUsage]:
-        """Of each model, since the ledger began."""
+        """Usage of each model since the ledger began."""
         with translated():
-            return _bills(await cast("Any", self._ledger.client.hgetall(USAGE)))
-
-
-def day_key(number: int) -> str:
-    """Of the day with this number, counted from 1970."""
-    return f"{USAGE}:{number}"
+            return _usage_by_model(await cast("Any", self._ledger.client.hgetall(keys.USAGE)))
 
 
 def dollars(nanodollars: int) -> float:
@@ -74,7 +71,7 @@ def dollars(nanodollars: int) -> float:
 
 
 def left_of(budget: float | None, spent: float) -> float | None:
-    """Of a day's budget, in US dollars; None: there is no limit."""
+    """The rest of a day's budget, in US dollars; None: there is no limit."""
     return None if budget is None else max(round(budget - spent, 9), 0.0)
 
 
@@ -82,19 +79,19 @@ def by_model(days: Iterable[Day]) -> dict[str, ModelUsage]:
     """The sum of each model over these days."""
     sums: dict[str, ModelUsage] = {}
     for day in days:
-        for model, bill in day.models.items():
-            sums[model] = sums.get(model, ModelUsage()) + bill
+        for model, usage in day.models.items():
+            sums[model] = sums.get(model, ModelUsage()) + usage
     return sums
 
 
-def _bills(fields: Mapping[bytes, bytes]) -> dict[str, ModelUsage]:
+def _usage_by_model(fields: Mapping[bytes, bytes]) -> dict[str, ModelUsage]:
     """From counters named `kind:model`."""
     counts = {name.decode(): int(count) for name, count in fields.items()}
     models = sorted(name.removeprefix("calls:") for name in counts if name.startswith("calls:"))
-    return {model: _bill(model, counts) for model in models}
+    return {model: _usage_of(model, counts) for model in models}
 
 
-def _bill(model: str, counts: Mapping[str, int]) -> ModelUsage:
+def _usage_of(model: str, counts: Mapping[str, int]) -> ModelUsage:
     return ModelUsage(
         calls=counts[f"calls:{model}"],
         usage=Usage(

@@ -1,7 +1,7 @@
-"""How a job is shown to whoever asks for it or is told of it: the same JSON by poll, stream and webhook.
+"""The views of a job: the same JSON by poll, stream and webhook.
 
 Text from a model or a user is escaped for HTML here and, for the synchronous answer to a chat, in `ChatView`
-(`api/schemas.py`): existing clients show it as HTML.
+(`api/schemas/jobs.py`): existing clients show it as HTML.
 """
 
 from datetime import UTC, datetime
@@ -188,8 +188,8 @@ class TokenView(View):
     restart: bool
 
     @classmethod
-    def of(cls, job_id: str, told: TextDelta) -> Self:
-        return cls(job_id=job_id, text=escape(told.text), restart=told.restart)
+    def of(cls, job_id: str, delta: TextDelta) -> Self:
+        return cls(job_id=job_id, text=escape(delta.text), restart=delta.restart)
 
 
 class WebhookView(View):

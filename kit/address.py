@@ -1,6 +1,6 @@
-"""Is this URL, or this IP address, one that we may connect to? Pure: resolves no name and opens no connection.
+"""The address guard: may we connect to this URL, to this IP address? Pure: resolves no name, opens no connection.
 
-Used at submit, at connect on the address actually dialled, at each redirect, and for webhook targets.
+Called at submit, at connect with the address that is dialled, at each redirect, and for webhook targets.
 """
 
 import re
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import idna
 
-from pipeline.errors import SourceUrlUnsafe
+from kit.errors import UnsafeUrl
 
 MAX_URL_LENGTH = 8192
 MAX_PORT = 65535
@@ -19,7 +19,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Address = IPv4Address | IPv6Address
 
-_NETWORKS_V4 = tuple(
+_REFUSED_V4 = tuple(
     IPv4Network(block)
     for block in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -28,10 +28,10 @@ _NETWORKS_V4 = tuple(
         "168.63.129.16/32",  # Azure's metadata and DNS service has a public-looking address.
     )
 )  # fmt: skip
-"""Never dialled, whatever this Python's `is_global` says: 3.11 calls multicast and 192.88.99.0/24 global."""
+"""Always refused, whatever Python's `is_global` says: 3.11 calls multicast and 192.88.99.0/24 global."""
 
 _GLOBAL_V6 = IPv6Network("2000::/3")
-_NETWORKS_V6 = tuple(
+_REFUSED_V6 = tuple(
     IPv6Network(block)
     for block in (
         "2001::/23",  # IETF protocols: Teredo (which wraps an IPv4 address), ORCHID, benchmarking
@@ -44,19 +44,19 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 """Upper half of an interface identifier that wraps an IPv4 address (RFC 5214)."""
 
 _SPECIAL_NAMES = ("localhost", "localdomain", "local", "internal", "home.arpa", "metadata.goog", "onion")
-"""Names, and what lies below them, that never mean a public host; cloud metadata services among them."""
+"""Names that never mean a public host, and neither do names below them; cloud metadata services among them."""
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>[^#]*)", re.IGNORECASE | re.ASCII)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-_KEPT = "%/:?[]@!$&'()*+,;="
+_VALID_CHARACTERS = "%/:?[]@!$&'()*+,;="
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedUrl:
-    """A URL that passed. `url` is what to send, in ASCII and without its fragment; it may hold credentials."""
+    """A URL that passed the guard. `url` is sent as it is: ASCII, no fragment; it may hold credentials."""
 
     url: str = field(repr=False)
     scheme: str
@@ -65,8 +65,8 @@ class CheckedUrl:
     path: str
 
     @property
-    def place(self) -> str:
-        """Host and path, for logs."""
+    def log_url(self) -> str:
+        """Host and the first 200 characters of the path: for logs, because a query may be a credential."""
         return f"{self.host}{self.path[:200]}"
 
 
@@ -87,10 +87,10 @@ class _Exemption:
 
 
 class AddressGuard:
-    """Decides by the URL alone (`check_url`) and by the address about to be dialled (`check_ip`).
+    """Checks a URL by its text (`check_url`) and the address that is about to be dialled (`check_ip`).
 
-    `allow` is FETCH_ALLOW: `host`, `host:port`, IP, `IP:port`, `[IPv6]:port` or CIDR, separated by commas. What it
-    names is exempt from the checks of address and port. Raises ValueError if an entry is none of these.
+    `allow` is FETCH_ALLOW: `host`, `host:port`, IP, `IP:port`, `[IPv6]:port` or CIDR, separated by commas. These
+    targets are exempt from the checks of address and port. Raises ValueError if an entry is none of these.
     """
 
     def __init__(self, allow: str, ports: tuple[int, ...]) -> None:
@@ -98,25 +98,25 @@ class AddressGuard:
         self._exemptions = tuple(_exemption(entry.strip()) for entry in allow.split(",") if entry.strip())
 
     def check_url(self, url: str) -> CheckedUrl:
-        """Raise SourceUrlUnsafe unless this URL may be tried. A name's address is `check_ip`'s business."""
+        """Raise UnsafeUrl unless the URL may be tried. Resolves no name: `check_ip` checks the address at connect."""
         checked = _parse(url)
-        ip = _literal(checked.host)
+        ip = _ip_of(checked.host)
         if self._is_exempt(checked.host, ip, checked.port):
             return checked
         if checked.port not in self._ports:
-            raise SourceUrlUnsafe(f"port {checked.port} of {checked.host} is not allowed")
+            raise UnsafeUrl(f"port {checked.port} of {checked.host} is not allowed")
         if ip is not None:
             _require_global(ip, checked.host)
         elif _is_special(checked.host):
-            raise SourceUrlUnsafe(f"{checked.host} is not a public name")
+            raise UnsafeUrl(f"{checked.host} is not a public name")
         return checked
 
     def check_ip(self, ip: str, *, host: str, port: int) -> None:
-        """Raise SourceUrlUnsafe unless `ip`, which `host` stands for, may be dialled."""
+        """Raise UnsafeUrl unless `ip`, to which `host` resolved, may be dialled."""
         try:
             address = ip_address(ip)
         except ValueError:
-            raise SourceUrlUnsafe(f"{host} has no IP address") from None
+            raise UnsafeUrl(f"{host} has no IP address") from None
         if not self._is_exempt(host, address, port):
             _require_global(address, host)
 
@@ -128,37 +128,37 @@ class AddressGuard:
 
 
 def is_global(ip: Address) -> bool:
-    """Whether an address is a host on the public internet, wrapped addresses excluded."""
+    """Whether an address is a host on the public internet. IPv6 addresses that wrap an IPv4 address are not."""
     if isinstance(ip, IPv4Address):
-        return ip.is_global and not any(ip in network for network in _NETWORKS_V4)
-    if ip.scope_id is not None or ip not in _GLOBAL_V6 or any(ip in network for network in _NETWORKS_V6):
+        return ip.is_global and not any(ip in network for network in _REFUSED_V4)
+    if ip.scope_id is not None or ip not in _GLOBAL_V6 or any(ip in network for network in _REFUSED_V6):
         return False
     return ip.is_global and (int(ip) >> 32) & 0xFFFFFFFF not in _ISATAP
 
 
 def _require_global(ip: Address, host: str) -> None:
     if not is_global(ip):
-        raise SourceUrlUnsafe(f"{host} is at {ip}, which is not public")
+        raise UnsafeUrl(f"{host} is at {ip}, which is not public")
 
 
 def _parse(url: str) -> CheckedUrl:
     url = url.strip(" ")
     if len(url) > MAX_URL_LENGTH:
-        raise SourceUrlUnsafe("the URL is too long")
+        raise UnsafeUrl("the URL is too long")
     if _FORBIDDEN.search(url):
-        raise SourceUrlUnsafe("the URL holds a control character or a backslash")
+        raise UnsafeUrl("the URL holds a control character or a backslash")
     parts = _URL.match(url)
     if parts is None:
-        raise SourceUrlUnsafe("the URL is not http or https")
+        raise UnsafeUrl("the URL is not http or https")
     if "@" in parts["authority"]:
-        raise SourceUrlUnsafe("the URL names a user")
+        raise UnsafeUrl("the URL names a user")
     authority = _AUTHORITY.fullmatch(parts["authority"])
     if authority is None:
-        raise SourceUrlUnsafe("the URL has no valid host and port")
+        raise UnsafeUrl("the URL has no valid host and port")
     scheme = parts["scheme"].lower()
     port = int(authority["port"] or DEFAULT_PORTS[scheme])
     if port > MAX_PORT:
-        raise SourceUrlUnsafe("the URL has no valid host and port")
+        raise UnsafeUrl("the URL has no valid host and port")
     host = _ascii_host(authority["host"])
     rest = _ascii_rest(parts["rest"])
     netloc = f"[{host}]" if ":" in host else host
@@ -166,7 +166,7 @@ def _parse(url: str) -> CheckedUrl:
         netloc += f":{port}"
     sent = f"{scheme}://{netloc}{rest}"
     if len(sent) > MAX_URL_LENGTH:
-        raise SourceUrlUnsafe("the URL is too long")
+        raise UnsafeUrl("the URL is too long")
     return CheckedUrl(url=sent, scheme=scheme, host=host, port=port, path=rest.partition("?")[0])
 
 
@@ -175,9 +175,9 @@ def _ascii_rest(rest: str) -> str:
     if not rest.startswith("/"):
         rest = "/" + rest
     try:
-        return quote(rest, safe=_KEPT, errors="surrogateescape")
+        return quote(rest, safe=_VALID_CHARACTERS, errors="surrogateescape")
     except UnicodeEncodeError:
-        raise SourceUrlUnsafe("the URL is not valid Unicode") from None
+        raise UnsafeUrl("the URL is not valid Unicode") from None
 
 
 def _ascii_host(host: str) -> str:
@@ -185,18 +185,18 @@ def _ascii_host(host: str) -> str:
         return _ipv6_literal(host[1:-1])
     name = _ascii_name(host).removesuffix(".")
     if not _NAME.fullmatch(name):
-        raise SourceUrlUnsafe("the URL's host is not a name")
+        raise UnsafeUrl("the URL's host is not a name")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         return _ipv4_literal(name)
     return name
 
 
 def _ascii_name(host: str) -> str:
-    """Lower-case ASCII as a resolver would see it: full-width digits and Unicode dots become plain ones."""
+    """The host as a resolver sees it: lower-case ASCII; full-width digits and Unicode dots become plain ones."""
     if host.isascii():
         return host.lower()
     if len(host) > 253:  # noqa: PLR2004 - the longest name in DNS; idna is slow on longer ones
-        raise SourceUrlUnsafe("the URL's host is too long")
+        raise UnsafeUrl("the URL's host is too long")
     try:
         return idna.encode(host, uts46=True).decode().lower()
     except idna.IDNAError:
@@ -204,28 +204,28 @@ def _ascii_name(host: str) -> str:
     try:
         return host.encode("idna").decode().lower()
     except UnicodeError:
-        raise SourceUrlUnsafe("the URL's host is not a name") from None
+        raise UnsafeUrl("the URL's host is not a name") from None
 
 
 def _ipv4_literal(name: str) -> str:
-    """A host that ends in a number is an IPv4 address to any resolver. Only the dotted decimal spelling passes."""
+    """Resolvers read a host that ends in a number as an IPv4 address. Only the dotted decimal spelling passes."""
     try:
         return str(IPv4Address(name))
     except ValueError:
-        raise SourceUrlUnsafe("the URL's host is an unusual spelling of an IP address") from None
+        raise UnsafeUrl("the URL's host is an unusual spelling of an IP address") from None
 
 
 def _ipv6_literal(text: str) -> str:
     try:
         ip = IPv6Address(text)
     except ValueError:
-        raise SourceUrlUnsafe("the URL's host is not an IP address") from None
+        raise UnsafeUrl("the URL's host is not an IP address") from None
     if ip.scope_id is not None:
-        raise SourceUrlUnsafe("the URL's host has a zone")
+        raise UnsafeUrl("the URL's host has a zone")
     return str(ip)
 
 
-def _literal(host: str) -> Address | None:
+def _ip_of(host: str) -> Address | None:
     if ":" in host or host.rpartition(".")[2].isdigit():
         return ip_address(host)
     return None
@@ -248,7 +248,7 @@ def _exemption(entry: str) -> _Exemption:
     port = int(authority["port"]) if authority["port"] else None
     try:
         host = _ascii_host(authority["host"])
-    except SourceUrlUnsafe as error:
+    except UnsafeUrl as error:
         raise ValueError(f"not a host, IP or CIDR: {entry!r}") from error
-    ip = _literal(host)
+    ip = _ip_of(host)
     return _Exemption(host if ip is None else ip_network(ip), port)

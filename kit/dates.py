@@ -1,4 +1,4 @@
-"""Dates and pauses as HTTP headers spell them. Pure."""
+"""Parsers of HTTP dates and of Retry-After. Pure."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 
 def http_date(text: str) -> datetime | None:
-    """A date as HTTP headers spell it, always with its zone; None if it is not one."""
+    """Parse an HTTP date, to UTC; None if the text is not a date."""
     try:
         date = parsedate_to_datetime(text)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
@@ -15,9 +15,9 @@ def http_date(text: str) -> datetime | None:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The pause that a server asks for, in seconds, never negative; None if it asks for none that can be read.
+    """Seconds of the server's Retry-After, never negative; None if there is none or it cannot be parsed.
 
-    `retry-after-ms` is OpenAI's own.
+    `retry-after-ms` is OpenAI's own header.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()

@@ -1,12 +1,12 @@
-"""Settings from environment variables and `.env`: what all groups of them have in common."""
+"""Base class of all settings: environment variables and `.env`."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class EnvironmentSettings(BaseSettings):
-    """Immutable; an empty variable counts as not set; messages about mistakes show no values, which may be secrets.
+    """Immutable; an empty variable counts as not set; validation errors show no values, which may be secrets.
 
-    A group names its prefix: `model_config = SettingsConfigDict(env_prefix="API_")`.
+    A subclass names its prefix: `model_config = SettingsConfigDict(env_prefix="API_")`.
     """
 
     model_config = SettingsConfigDict(

@@ -1,6 +1,6 @@
-"""HTTP to servers that others chose: each address is checked where it is dialled. For image fetches and for webhooks.
+"""Guarded HTTP to servers that users chose, for image fetches and webhooks: each address is checked when it is dialled.
 
-A URL's query may hold credentials: details hold host, path and the kind of failure, nothing else.
+Raises `kit.errors` only. A URL's query may hold credentials: details hold host, path and kind of failure.
 """
 
 import asyncio
@@ -16,13 +16,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from kit.address import AddressGuard, CheckedUrl
-from pipeline.errors import PipelineError, SourceNotFound, SourceTimeout, SourceUnreachable, SourceUrlUnsafe
+from kit.errors import ConnectTimeout, HostNotFound, HttpError, ReadTimeout, Unreachable, UnsafeUrl
 
-RESOLVER_THREADS = 32
-"""Lookups at once. uvloop's own getaddrinfo has two slots, so two dead name servers would stop all requests."""
+MAX_LOOKUPS = 32
+"""Concurrent DNS lookups, a thread each. uvloop's own getaddrinfo has two slots: two dead name servers would stop all
+requests.
+"""
 
 Lookup = Callable[[str, int], list[str]]
-"""Host and port → IP addresses. Blocks; raises socket.gaierror."""
+"""DNS lookup: host and port → IP addresses. Blocks; raises socket.gaierror."""
+
+Response = aiohttp.ClientResponse
 
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
@@ -34,20 +38,25 @@ def system_lookup(host: str, port: int) -> list[str]:
 
 
 class GuardedClient:
-    """One per process and purpose. Carries no cookies, no credentials and no proxy settings; follows no redirect."""
+    """HTTP client with a connection pool: one per process and purpose.
+
+    Sends no cookies and no credentials, ignores proxy variables and follows no redirect. `connect_seconds` bounds
+    lookup, TCP and TLS together; `read_seconds` the silence between two reads. A limit for the whole request is the
+    caller's, and so is one for concurrent requests.
+    """
 
     def __init__(
         self,
         guard: AddressGuard,
         *,
-        connect_timeout: float,
-        read_timeout: float,
+        connect_seconds: float,
+        read_seconds: float,
         headers: Mapping[str, str],
         keep_alive: bool = True,
         lookup: Lookup = system_lookup,
     ) -> None:
         self._guard = guard
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_read=read_timeout)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
         self._headers = headers
         self._keep_alive = keep_alive
         self._lookup = lookup
@@ -56,38 +65,39 @@ class GuardedClient:
     @contextlib.asynccontextmanager
     async def request(
         self, method: str, target: CheckedUrl, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, sent as it is written. The body of the response is read only as far as the block reads it.
+    ) -> AsyncIterator[Response]:
+        """Send one request, the URL to the letter. The response's body is read only as far as the block reads it.
 
-        Raises SourceUrlUnsafe, SourceNotFound (no such host), SourceTimeout and SourceUnreachable, also for trouble
-        that comes while the block reads.
+        Raises the leaves of `kit.errors`, also for failures while the block reads.
         """
         url = URL(target.url, encoded=True)
         if (url.raw_host, url.port) != (target.host, target.port):
-            raise SourceUrlUnsafe(f"{target.host}: two parsers disagree about the host")
+            raise UnsafeUrl(f"{target.host}: two parsers disagree about the host")
         _dialling.set(target)
         try:
-            async with self._opened().request(
+            async with self._open_session().request(
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 yield response
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ConnectTimeout(target.log_url) from error
         except TimeoutError as error:
-            raise SourceTimeout(target.place) from error
+            raise ReadTimeout(target.log_url) from error
         except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
-            raise SourceUnreachable(f"{target.place}: {type(error).__name__}") from error
+            raise Unreachable(f"{target.log_url}: {type(error).__name__}") from error
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         """The session, opened on the loop of the first request."""
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 resolver=_GuardedResolver(self._guard, self._lookup),
                 socket_factory=self._dial,
-                limit=0,  # Whoever asks sets the bound; waiting here would look like a slow server.
+                limit=0,  # Callers bound their requests: waiting here for a connection would look like a slow server.
                 force_close=not self._keep_alive,
             )
             self._session = aiohttp.ClientSession(
@@ -101,19 +111,29 @@ class GuardedClient:
         return self._session
 
     def _dial(self, info: AddrInfo) -> socket.socket:
-        """Make the socket for one attempt. Last look: literal addresses never meet the resolver."""
+        """Create the socket of one attempt. The last check: the resolver never sees IP addresses in URLs."""
         target = _dialling.get()
         self._guard.check_ip(str(info[4][0]), host=target.host, port=target.port)
         return socket.socket(info[0], info[1], info[2])
 
 
+async def read_start(response: Response, max_bytes: int, seconds: float) -> bytes:
+    """The body's first `max_bytes`. Best effort: after an error or `seconds`, return what has arrived."""
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            while len(body) < max_bytes and (chunk := await response.content.read(max_bytes)):
+                body += chunk
+    return bytes(body[:max_bytes])
+
+
 class _GuardedResolver(AbstractResolver):
-    """Resolves once and checks every answer; what it returns is what is dialled, so a second answer can't differ."""
+    """Resolves once and checks every address. aiohttp dials the addresses it returns: no second lookup can differ."""
 
     def __init__(self, guard: AddressGuard, lookup: Lookup) -> None:
         self._guard = guard
         self._lookup = lookup
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -123,9 +143,9 @@ class _GuardedResolver(AbstractResolver):
         try:
             found = await loop.run_in_executor(self._threads, self._lookup, host, port)
         except socket.gaierror as error:
-            raise _lookup_failure(host, error) from error
+            raise _lookup_error(host, error) from error
         except UnicodeError as error:
-            raise SourceNotFound(f"{host} is not a name") from error
+            raise HostNotFound(f"{host} is not a name") from error
         for ip in found:
             self._guard.check_ip(ip, host=host, port=port)
         return [_resolved(host, port, ip) for ip in dict.fromkeys(found)]
@@ -141,7 +161,7 @@ def _resolved(host: str, port: int, ip: str) -> ResolveResult:
     )
 
 
-def _lookup_failure(host: str, error: socket.gaierror) -> PipelineError:
+def _lookup_error(host: str, error: socket.gaierror) -> HttpError:
     if error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
-        return SourceNotFound(f"there is no host {host}")
-    return SourceUnreachable(f"{host} cannot be resolved: {error.errno}")
+        return HostNotFound(f"there is no host {host}")
+    return Unreachable(f"{host} cannot be resolved: {error.errno}")

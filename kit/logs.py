@@ -1,6 +1,6 @@
-"""Structured logs of every process: one JSON line an event, and no URL with its query.
+"""Structured logs of every process: one JSON line for each event; URLs are logged without their query.
 
-The other rule, ids and not objects as fields, is kept by the callers; the redaction here is the net below them.
+Callers log ids, never objects, as fields and leave queries out themselves; the redaction here is a second net.
 """
 
 import json
@@ -13,27 +13,26 @@ import orjson
 import structlog
 
 _QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\x80-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-"""What JSON lets stand, and a terminal or a viewer of lines acts on: C1 escapes, line breaks, bidi and zero width."""
+"""Characters that JSON need not escape but terminals and log viewers act on: C1, line breaks, bidi, zero width."""
 
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/\"'<>?#]*@", re.IGNORECASE)
 
-
-TOLD_ANYWAY = ("httpx2", "celery.worker.strategy")
-"""Loggers whose line for each model call and each message says at INFO what our own events say."""
+NOISY_LOGGERS = ("httpx2", "celery.worker.strategy")
+"""Silenced at INFO: their line for each model call and each message repeats what our own events say."""
 
 
 def redact(text: str) -> str:
-    """The text with each URL's query, fragment and password taken out: they are credentials."""
+    """Remove each URL's query, fragment and password, which are credentials."""
     return _USERINFO.sub(r"\1…@", _QUERY.sub(r"\1?…", text)) if "://" in text else text
 
 
 def configure_logs(level: str, *, process: str) -> None:
-    """Send structlog's and the standard library's records to stderr, in one form. Call once, in a process's main.
+    """Write structlog's and the standard library's records to stderr in one format. Call once, in a process's main.
 
-    structlog's go there directly: by way of the standard library a line costs four times the CPU.
+    structlog writes directly: a line that goes through the standard library costs four times the CPU.
     """
     numeric = logging.getLevelNamesMapping()[level.upper()]
     first: list[Any] = [
@@ -43,7 +42,7 @@ def configure_logs(level: str, *, process: str) -> None:
     ]
     last: list[Any] = [structlog.processors.format_exc_info, _named(process), _redacted]
     structlog.configure(
-        processors=[*first, *last, structlog.processors.JSONRenderer(serializer=_dumped)],
+        processors=[*first, *last, structlog.processors.JSONRenderer(serializer=_to_json)],
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         cache_logger_on_first_use=True,
@@ -55,24 +54,24 @@ def configure_logs(level: str, *, process: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *last,
-                structlog.processors.JSONRenderer(serializer=lambda event, **_: _dumped(event).decode()),
+                structlog.processors.JSONRenderer(serializer=lambda event, **_: _to_json(event).decode()),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(numeric)
-    for name in TOLD_ANYWAY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET if numeric < logging.INFO else logging.WARNING)
 
 
-def _dumped(event: structlog.typing.EventDict, **_: Any) -> bytes:
-    """One line of JSON, with nothing in it that is not shown as it stands, whatever the event holds."""
+def _to_json(event: structlog.typing.EventDict, **_: Any) -> bytes:
+    """One line of JSON without invisible characters, whatever the event holds."""
     try:
         line = orjson.dumps(event, default=repr)
-    except TypeError:  # Half a surrogate pair, as from a header that is no UTF-8, or a number of more than 64 bits.
+    except TypeError:  # Half a surrogate pair, as in a header that is not UTF-8, or an integer of more than 64 bits.
         return json.dumps(event, default=repr).encode()
-    return line if line.isascii() else _UNSEEN.sub(_escaped, line.decode()).encode()
+    return line if line.isascii() else _INVISIBLE.sub(_escaped, line.decode()).encode()
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""Text that others wrote, made fit to be data: for a model, a table, a page. Pure.
+"""Cleaning of text from users and models, before it goes into a prompt, a table or a page. Pure.
 
-Nothing that people read is lost: letters of any script, emoji and line breaks stay. What nobody sees goes, because it
-can only mislead whoever reads the text next: control and escape characters, bidi marks, zero-width letters, halves of
+Visible text stays: letters of any script, emoji and line breaks. Invisible characters are removed, because they can
+only mislead the next reader, person or model: control and escape characters, bidi marks, zero-width letters, halves of
 surrogate pairs, tags and selectors that hide a message in an emoji.
 """
 
@@ -16,29 +16,29 @@ _BREAK = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _STRAY = re.compile(
     f"(?<![{_EMOJI}])(?<![{_EMOJI}]\ufe0f){_JOINER}|{_JOINER}(?![{_EMOJI}])|(?<![{_EMOJI}0-9#*])[{_SELECTORS}]"
 )
-"""What makes one emoji of several, where there is none: "👩‍🔧" keeps its joiner and "유리\u200d병" does not."""
+"""Joiners and selectors that do not stand at an emoji: "👩‍🔧" keeps its joiner and "유리\u200d병" does not."""
 
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
-"""Printable as Unicode has it, and yet nothing to see: fillers, joiners, selectors of variants."""
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+"""Characters that Unicode calls printable but that show nothing: fillers, joiners, variation selectors."""
 
 _KEPT = re.compile(f"[\n{_JOINER}{_EMOJI}]")
-"""Not printable, and wanted all the same. Among the emoji are those that this Python's Unicode does not know yet."""
+"""Not printable by Python, but kept. Among the emoji are some that this Python's Unicode does not know yet."""
 
 
 def clean(text: str) -> str:
-    """Visible characters, spaces and newlines. Cleaning twice is cleaning once; it never gets longer."""
-    if text.isprintable() and not _UNSEEN.search(text) and not _STRAY.search(text):
+    """Keep visible characters, spaces and newlines. Idempotent; the result is never longer than the text."""
+    if text.isprintable() and not _INVISIBLE.search(text) and not _STRAY.search(text):
         return text
     joined = _BREAK.sub("\n", text)
-    shown = "".join(char if char.isprintable() or _KEPT.match(char) else _in_place_of(char) for char in joined)
-    return _STRAY.sub("", _UNSEEN.sub("", shown))
+    shown = "".join(char if char.isprintable() or _KEPT.match(char) else _replacement(char) for char in joined)
+    return _STRAY.sub("", _INVISIBLE.sub("", shown))
 
 
 def one_line(text: str) -> str:
-    """Clean, without line breaks, and with one space where there were several."""
+    """`clean`, then each run of spaces and line breaks as one space."""
     return " ".join(clean(text).split())
 
 
-def _in_place_of(char: str) -> str:
-    """Control characters and odd spaces part words, so they leave a space. The rest had no width."""
+def _replacement(char: str) -> str:
+    """A space for control characters and unusual spaces: they separate words. Nothing for the rest: it has no width."""
     return " " if unicodedata.category(char) in {"Cc", "Zs"} else ""

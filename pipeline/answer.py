@@ -1,4 +1,4 @@
-"""Stage 3: Observation + RuleMatch → Answer, by the writer that belongs to the job's model."""
+"""Stage 3, answer: Observation + RuleMatch → Answer, by the answer model that the job asks for."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,10 @@ log = structlog.get_logger()
 
 
 class AnswerWriter:
-    """`writers` has the same names as the vision models, LOCAL among them: a job's model chooses its writer, too.
+    """`writers` has the same names as the vision models, LOCAL among them, so that a job's `model` selects both.
 
-    Three parts of an answer do not come from the writer. Insufficiencies follow from the tags, so that all writers
-    agree. A text that contradicts the rule is replaced by the local writer's text for that rule. And a sentence at the
-    end says that a question also names an unknown thing.
+    Three things do not depend on the writer: insufficiencies follow from the tags; text that contradicts the rule is
+    replaced by the local writer's text; a note about an unknown thing in the question is appended.
     """
 
     def __init__(
@@ -33,21 +32,21 @@ class AnswerWriter:
     async def write(
         self, observation: Observation, rule: RuleMatch, job: JobInput, on_text: OnText = ignore_text
     ) -> Answer:
-        """Raises `model.*` errors, or ModelPaused. For prose, the pieces that `on_text` got add up to `user_answer`."""
+        """Raises `model.*` errors, or ModelPaused. For prose, `on_text` has received the `user_answer` by the end."""
         if observation.subject is not Subject.THING:
             return await self._stream_rest(self._without_thing(observation, rule, job), job, on_text)
-        recorder = _TextRecorder(on_text)
-        answer = await self.writer_for(job).write(observation, rule, job, recorder)
+        streamed = _StreamedText(on_text)
+        answer = await self.writer_for(job).write(observation, rule, job, streamed)
         if not is_local(answer.model):
-            answer = await self._corrected(answer, observation, rule, job)
+            answer = await self._correct(answer, observation, rule, job)
         if observation.has_unknown:
             answer = self._with_unknown(answer, job)
-        answer = await self._stream_rest(answer, job, on_text, streamed=recorder.text)
+        answer = await self._stream_rest(answer, job, on_text, streamed=streamed.text)
         missing = missing_texts(observation, rule, job, self._texts)
         return answer.model_copy(update={"insufficiencies": (*answer.insufficiencies, *missing)})
 
     def writer_for(self, job: JobInput) -> AnswerModel:
-        """Raises ModelAccount for a model that this process does not have."""
+        """Raises ModelAccount if this process has no such model."""
         name = job.model or self._default
         if name not in self._writers:
             raise ModelAccount(f"the model {name} is not configured here")
@@ -57,24 +56,24 @@ class AnswerWriter:
         """Stream the rest of the final text, or restart the stream if it differs."""
         text = answer.user_answer
         if job.form is AnswerForm.PROSE and text != streamed:
-            is_longer = streamed != "" and text.startswith(streamed)
-            await on_text(text.removeprefix(streamed), restart=not is_longer)
+            continues = streamed != "" and text.startswith(streamed)
+            await on_text(text.removeprefix(streamed), restart=not continues)
         return answer
 
     def _with_unknown(self, answer: Answer, job: JobInput) -> Answer:
-        """In a paragraph of its own. The thing itself is not named: its name would be the user's own text."""
+        """Append the note as a paragraph. The thing is not named: its name would be the user's own text."""
         text = self._texts.message("chat.also_unknown", job.locale)
         return answer.model_copy(update={"user_answer": f"{answer.user_answer}\n{text}"})
 
     def _without_thing(self, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """A fixed text for a question that names no thing. Its `model` is the one that read the question."""
+        """Needs no writer, so `model` is the one that read the question."""
         is_waste = observation.subject is Subject.UNKNOWN
         text = self._texts.message("chat.unknown_thing" if is_waste else "chat.not_waste", job.locale)
         steps = tuple(rule.document["steps"]) if is_waste else ()
         return Answer(disposal_steps=steps, user_answer=text, model=observation.model)
 
-    async def _corrected(self, answer: Answer, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
-        """The answer, or the rule's own words if it contradicts the rule; `model` and `usage` stay as they are."""
+    async def _correct(self, answer: Answer, observation: Observation, rule: RuleMatch, job: JobInput) -> Answer:
+        """The answer, or if it contradicts the rule the local text, still under the name of the model that was paid."""
         codes = self._contradictions_in(answer, rule, job)
         if not codes:
             return answer
@@ -93,14 +92,14 @@ class AnswerWriter:
         )
 
     def _contradictions_in(self, answer: Answer, rule: RuleMatch, job: JobInput) -> tuple[str, ...]:
-        """For several things, only the codes that hold for each: a text does not show which thing it is about."""
+        """For several things, only what contradicts every rule: which thing a sentence is about is not known."""
         texts = (*answer.disposal_steps, answer.user_answer)
         first, *others = (self._contradictions.find(texts, each.category, job.locale) for each in (rule, *rule.others))
         return tuple(code for code in first if all(code in found for found in others))
 
 
-class _TextRecorder:
-    """An `OnText` that passes each piece on and keeps the text so far."""
+class _StreamedText:
+    """An OnText that forwards to another and keeps the text so far."""
 
     def __init__(self, on_text: OnText) -> None:
         self._on_text = on_text

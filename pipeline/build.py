@@ -10,7 +10,7 @@ from kit.address import AddressGuard
 from pipeline.answer import AnswerWriter
 from pipeline.intake.decode import ImageDecoder
 from pipeline.intake.fetch import Fetcher
-from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.models import LOCAL, AnswerModel, Gate, OpenGate, TextModel, VisionModel, openai
 from pipeline.models.hosted import HostedAnswer, HostedText, HostedVision
@@ -18,14 +18,14 @@ from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
 from pipeline.models.local.vision import LocalVision
 from pipeline.models.provider import GatedClient, HostedClient
-from pipeline.question import QuestionReader
-from pipeline.questions.reader import Matcher
+from pipeline.question import QuestionStage
+from pipeline.questions.reader import LexiconReader
 from pipeline.rules import RuleMatcher
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Store, open_store
 from pipeline.types import JobInput, SourceImage
-from pipeline.vision import Vision
+from pipeline.vision import VisionStage
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
     first = Knowledge.load(settings.resources)
     closing = AsyncExitStack()
 
-    model_dir = local_model_of(settings.resources)
+    model_dir = local_model_dir(settings.resources)
     local_vision = LocalVision(model_dir, first.rulebook, settings.local_threshold)
     closing.push_async_callback(local_vision.close)
     hosted = _open_hosted(settings, gate, closing)
@@ -63,14 +63,16 @@ def build_pipeline(settings: PipelineSettings, gate: Gate | None = None) -> Pipe
         """Opens nothing."""
         texts, rulebook = knowledge.texts, knowledge.rulebook
         visions: dict[str, VisionModel] = {LOCAL: local_vision.with_rulebook(rulebook)}
-        readers: dict[str, TextModel] = {LOCAL: LocalText(Matcher(knowledge.lexicon, knowledge.grammar, rulebook))}
+        readers: dict[str, TextModel] = {
+            LOCAL: LocalText(LexiconReader(knowledge.lexicon, knowledge.grammar, rulebook))
+        }
         writers: dict[str, AnswerModel] = {LOCAL: LocalAnswer(texts, rulebook)}
         if hosted is not None:
             visions[default], readers[default], writers[default] = hosted(knowledge)
         return Pipeline(
             load=load,
-            vision=Vision(visions, default),
-            question=QuestionReader(readers, default, rulebook),
+            vision=VisionStage(visions, default),
+            question=QuestionStage(readers, default, rulebook),
             rules=RuleMatcher(rulebook, knowledge.insufficiencies),
             answer=AnswerWriter(writers, default, texts, knowledge.contradictions),
             gate=gate,

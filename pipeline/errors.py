@@ -1,7 +1,7 @@
-"""The error catalogue: each way a job can fail is a class with a spec. Standard library only.
+"""Error catalogue: each way in which a job can fail is an exception class with a spec. Standard library only.
 
-The class is raised where the fault is found and translated once, at the seam that answers for it. `detail` is
-for the log. The user's text is `resources/messages/{locale}.toml` under the code; it never holds the detail.
+A class is raised where the fault is detected and translated once, at the seam to the caller. `detail` is for the log.
+The user's text is in `resources/messages/{locale}.toml` under the code; it never contains the detail.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """One catalogue entry. `status` answers a request that fails directly; `max_attempts` bounds retries.
+    """One catalogue entry. `status` is the HTTP status of a request that fails directly.
 
-    `alert` is for failures that a person must act on.
+    `max_attempts` is how often a job may meet this error before it fails; `alert`: a person must act on it.
     """
 
     code: str
@@ -35,9 +35,9 @@ class ErrorSpec:
 
 
 class PipelineError(Exception):
-    """Base of the catalogue. `detail` is internal, `retry_after` (seconds) is the upstream's own wish.
+    """Base of the catalogue. `detail` is internal; `retry_after` (seconds) is the upstream's Retry-After.
 
-    `spent` is the PaidCall that came to nothing, if there was one.
+    `spent` is the PaidCall that was charged although the call failed, if there was one.
     """
 
     spec: ClassVar[ErrorSpec]
@@ -57,7 +57,12 @@ class SourceUrlExpired(PipelineError):
 
 
 class SourceForbidden(PipelineError):
-    spec = ErrorSpec("source.forbidden", 422, Blame.CALLER, "the origin answered 401 or 403")
+    spec = ErrorSpec(
+        "source.forbidden",
+        422,
+        Blame.CALLER,
+        "the origin answered a 4xx that has no code of its own, such as 401 or 403",
+    )
 
 
 class SourceNotFound(PipelineError):
@@ -87,7 +92,11 @@ class SourceUrlUnsafe(PipelineError):
 
 class SourceTimeout(PipelineError):
     spec = ErrorSpec(
-        "source.timeout", 504, Blame.UPSTREAM, "the origin took too long to connect, answer or finish", max_attempts=3
+        "source.timeout",
+        504,
+        Blame.UPSTREAM,
+        "the origin took too long to connect, answer or finish, or answered 408",
+        max_attempts=3,
     )
 
 

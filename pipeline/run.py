@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.answer import AnswerWriter
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.models import LOCAL, Gate, OnText, ignore_text, is_local
-from pipeline.question import QuestionReader
+from pipeline.question import QuestionStage
 from pipeline.rules import RuleMatcher
 from pipeline.types import (
     Answer,
@@ -22,7 +22,7 @@ from pipeline.types import (
     StageEvent,
     StageStatus,
 )
-from pipeline.vision import Vision
+from pipeline.vision import VisionStage
 
 
 class Emit(Protocol):
@@ -57,8 +57,8 @@ class Pipeline:
     """
 
     load: Callable[[JobInput], Awaitable[SourceImage]]
-    vision: Vision
-    question: QuestionReader
+    vision: VisionStage
+    question: QuestionStage
     rules: RuleMatcher
     answer: AnswerWriter
     gate: Gate
@@ -138,7 +138,7 @@ class Pipeline:
 
     def _is_degraded(self, job: JobInput, observation: Observation, answer: Answer) -> bool:
         """Judged by the models that did the work, so that it also holds if an earlier attempt fell back."""
-        return self.vision.name_for(job) != LOCAL and (is_local(observation.model) or is_local(answer.model))
+        return self.vision.requested_model(job) != LOCAL and (is_local(observation.model) or is_local(answer.model))
 
     def _fingerprint(self, job: JobInput, image: SourceImage) -> str:
         """A hash of all inputs of a result. Raises ModelAccount for a model that this process does not have."""

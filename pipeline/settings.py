@@ -1,4 +1,4 @@
-"""Settings of the pipeline. Built in `build_pipeline()` and by the command line, never on import."""
+"""Settings of the pipeline. Created in `build_pipeline()` and by the command line, never on import."""
 
 import json
 from pathlib import Path
@@ -27,11 +27,11 @@ PRICES = {
     "gpt-5.6-terra": ModelPrice(input=2.0, cached=0.2, cache_write=2.5, output=12.0),
     "gpt-5.6-luna": ModelPrice(input=0.2, cached=0.02, cache_write=0.25, output=1.2),
 }
-"""As developers.openai.com/api/docs/models had them in November 2026; requests under 272 000 tokens."""
+"""From developers.openai.com/api/docs/models, November 2026, for requests under 272 000 tokens."""
 
 
 class PipelineSettings(EnvironmentSettings):
-    """The pipeline: models, intake, uploads. Names that people share carry no prefix; the rest carry `PIPELINE_`."""
+    """Models, intake, uploads. Common names (OPENAI_API_KEY, S3_BUCKET) have no prefix, the others have `PIPELINE_`."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_")
 
@@ -114,8 +114,8 @@ class PipelineSettings(EnvironmentSettings):
 
     @field_validator("prices", "fetch_ports", mode="before")
     @classmethod
-    def _from_json(cls, value: Any) -> Any:  # as the environment has it, or a test
-        """Not left to pydantic-settings, which would stop here and name no other mistake."""
+    def _from_json(cls, value: Any) -> Any:  # str from the environment, the parsed value from a test
+        """Parsed here because pydantic-settings would stop at invalid JSON and not report other mistakes."""
         if not isinstance(value, str):
             return value
         try:

@@ -1,4 +1,4 @@
-"""Frozen models that travel between the stages of the pipeline. Imports nothing of ours."""
+"""Domain types: the frozen pydantic models that stages, jobs and API exchange. Imports nothing of ours."""
 
 from enum import StrEnum
 from typing import Any, Literal
@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    """Data at rest: immutable, and a field nobody declared is a mistake."""
+    """Base of immutable data. Rejects undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class VersionTolerant(BaseModel):
-    """What one process writes and another reads, which may be of another version: new fields are ignored."""
+    """Base of immutable data that processes of different versions exchange. Ignores undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -24,7 +24,7 @@ class Locale(StrEnum):
 
 
 class Stage(StrEnum):
-    """The steps a client sees, in order. The names are the SSE event names of the contract."""
+    """The stages that a client sees, in order. The values are the SSE event names of the API."""
 
     QUEUED = "queued"
     FETCH = "fetch"
@@ -43,17 +43,17 @@ class StageStatus(StrEnum):
 
 
 class AnswerForm(StrEnum):
-    """How an answer is written: as steps with a summary, or as running text that is shown while it is written."""
+    """STEPS: steps with a summary. PROSE: running text that is streamed while it is written (chat)."""
 
     STEPS = "steps"
     PROSE = "prose"
 
 
 class JobInput(VersionTolerant):
-    """What one job was asked. `image_url` may carry credentials in its query: never log it whole.
+    """The request of one job. `image_url` may carry credentials in its query: never log the whole URL.
 
-    `image_key` names an upload, and then there is no URL; with neither, the question in `user_input` is all there is.
-    `fresh` asks not to reuse an earlier result.
+    `image_key` names an upload, and then there is no URL. With neither, the job is the question in `user_input`.
+    `fresh` skips the result cache. `model` overrides the configured model.
     """
 
     image_url: str = ""
@@ -71,7 +71,7 @@ class JobInput(VersionTolerant):
 
 
 class SourceImage(Strict):
-    """An image we have checked: upright, bounded, free of metadata. `data` is the encoded file."""
+    """A checked image: upright, of bounded size, without metadata. `data` is the encoded file."""
 
     media_type: str
     data: bytes = Field(repr=False)
@@ -81,7 +81,7 @@ class SourceImage(Strict):
 
 
 class Usage(VersionTolerant):
-    """Tokens and their price. `input_tokens` includes `cached_tokens`, as providers count it."""
+    """Tokens of model calls and their cost. `input_tokens` includes `cached_tokens`, as providers count it."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
@@ -98,14 +98,14 @@ class Usage(VersionTolerant):
 
 
 class PaidCall(VersionTolerant):
-    """A call of a hosted model that was answered, and so was paid for, whatever the answer was worth."""
+    """A call to a hosted model that got a reply, and so is charged, even if the reply is unusable."""
 
     model: str
     usage: Usage
 
 
 class Classification(VersionTolerant):
-    """A place in the taxonomy, by its Korean names: existing clients key on these strings."""
+    """A category of the taxonomy, by its Korean names: existing clients key on these strings."""
 
     major_category: str
     middle_category: str
@@ -113,14 +113,14 @@ class Classification(VersionTolerant):
 
 
 class Candidate(VersionTolerant):
-    """A runner-up, shown when the model abstains."""
+    """An alternative category, shown when the model abstains."""
 
     middle_category: str
     confidence: float = Field(ge=0, le=1)
 
 
 class NamedThing(VersionTolerant):
-    """A thing that a question names, by a name of ours in the question's language, and what is said about it."""
+    """A thing that a question names. `name` is from the lexicon or the model, in the job's locale."""
 
     name: str
     classification: Classification
@@ -128,8 +128,8 @@ class NamedThing(VersionTolerant):
     confidence: float
 
 
-class ThingsNamed(VersionTolerant):
-    """One or more, in the order of the question. `has_unknown`: it names something else that we do not know."""
+class KnownThings(VersionTolerant):
+    """The known things, in the order of the question. `has_unknown`: the question also names an unknown thing."""
 
     kind: Literal["things"] = "things"
     things: tuple[NamedThing, ...] = Field(min_length=1)
@@ -137,21 +137,23 @@ class ThingsNamed(VersionTolerant):
 
 
 class UnknownThing(VersionTolerant):
-    """About waste, as far as can be told, but of no thing that we know."""
+    """The question seems to be about waste, and names no known thing."""
 
     kind: Literal["unknown"] = "unknown"
 
 
 class NotWaste(VersionTolerant):
+    """The question is not about waste."""
+
     kind: Literal["not_waste"] = "not_waste"
 
 
-Reading = ThingsNamed | UnknownThing | NotWaste
-"""What a question asks about."""
+ParsedQuestion = KnownThings | UnknownThing | NotWaste
+"""The result of reading a question; `kind` tells the three apart."""
 
 
 class Subject(StrEnum):
-    """What a job is about. The latter two come of questions in words only, and need no rule of their own."""
+    """The kind of an observation. UNKNOWN and NOT_WASTE occur only for questions without a photo."""
 
     THING = "thing"
     UNKNOWN = "unknown"
@@ -159,11 +161,11 @@ class Subject(StrEnum):
 
 
 class Observation(VersionTolerant):
-    """Stage 1: what is in the picture, or in the question. `confidence` is a calibrated probability in [0, 1].
+    """Result of stage 1: the thing in the photo or the question. `confidence` is a calibrated probability in [0, 1].
 
-    A question names its things: `name` is that of the first, `others` are the rest, and `has_unknown` says that there
-    was something more that nobody knew. `pipeline_version` is of the pipeline that looked: a job that is tried again
-    may end under another one.
+    For a question, `name` is the first thing's, `others` are the further things, and `has_unknown` means that it also
+    names an unknown one. `pipeline_version` is the version that made this observation: a retried job may complete under
+    another one.
     """
 
     classification: Classification
@@ -180,10 +182,10 @@ class Observation(VersionTolerant):
 
 
 class RuleMatch(VersionTolerant):
-    """Stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
+    """Result of stage 2: the rule for an observation. `document` is the rule as JSON, in the job's locale.
 
-    `insufficiencies` are the codes of what the situation tags show to be missing. `others` are the matches of the
-    observation's other things, in their order.
+    `insufficiencies` are the codes that follow from the situation tags. `others` are the matches of the observation's
+    `others`, in the same order.
     """
 
     key: str
@@ -194,9 +196,9 @@ class RuleMatch(VersionTolerant):
 
 
 class Answer(VersionTolerant):
-    """Stage 3: what to do, in the job's locale. Plain text: escaping is the edge's business.
+    """Result of stage 3: how to dispose of it, in the job's locale. Plain text: whoever renders it must escape it.
 
-    `contradictions` are the codes for which a model's own words were replaced by the rule's.
+    `contradictions` are the codes because of which the model's text was replaced by the rule's.
     """
 
     disposal_steps: tuple[str, ...]
@@ -208,14 +210,14 @@ class Answer(VersionTolerant):
 
 
 class Checkpoints(VersionTolerant):
-    """The finished stages of an earlier attempt. A stage found here is not run, or paid for, again."""
+    """Results of stages completed in an earlier attempt. Such a stage is not run, or paid for, again."""
 
     observation: Observation | None = None
     answer: Answer | None = None
 
 
 class StageEvent(Strict):
-    """One step of a run, as told to `emit`. `checkpoint` is what a later attempt resumes from."""
+    """Progress of a run, passed to `emit`. `checkpoint` is the stage's result, from which a retry resumes."""
 
     stage: Stage
     status: StageStatus
@@ -224,7 +226,10 @@ class StageEvent(Strict):
 
 
 class PipelineResult(VersionTolerant):
-    """`pipeline_version` is of the pipeline that matched the rule and had the answer written."""
+    """`pipeline_version` is the version that matched the rule and wrote the answer.
+
+    `degraded`: the local model stood in for a hosted one. `cached`: the result is an earlier job's.
+    """
 
     observation: Observation
     rule: RuleMatch
@@ -235,7 +240,7 @@ class PipelineResult(VersionTolerant):
 
 
 class Refusal(VersionTolerant):
-    """An edit of the resources that is not used: its version and what is wrong with it, file by file."""
+    """A rejected edit of the resources: its version, and its mistakes, one a line."""
 
     version: str
     detail: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.ledger.ledger import PERMANENT_KEYS
+from jobs.redis.keys import PERMANENT_KEYS
 from tests.support.redis_server import RedisServer, start_redis
 
 SETTINGS = (
@@ -22,7 +22,7 @@ BROKER_KEYS = ("_kombu.", "unacked", "bunri.jobs", "celery")
 LONG = (
     "tests/chaos/",
     "tests/e2e/test_up.py",
-    "tests/e2e/test_page.py",
+    "tests/e2e/test_page_",
     "tests/integration/workers/test_upstream_trouble.py",
     "tests/integration/questions/test_chat.py",
     "tests/integration/jobs/test_two_redis.py",

@@ -1,1 +1,1 @@
-"""Celery workers: claim a job, run the pipeline, record its end. Other packages enter by `workers.jobs` only."""
+"""Celery workers: claim a job, run the pipeline, record its end. Nothing but `cli` imports this package."""

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import structlog
 from celery import Celery
-from celery.bin.base import CLIContext
-from celery.bin.worker import worker as celery_worker
+from celery.exceptions import Reject
 from celery.signals import setup_logging
 
 from jobs.broker.message import RUN_JOB
@@ -19,10 +18,10 @@ from jobs.broker.queue import JobQueue
 from jobs.circuit import CircuitStore
 from jobs.deliveries import Deliveries
 from jobs.drafts import DraftStore
+from jobs.errors import LedgerUnavailable
 from jobs.leadership import RENEW_EVERY, Leadership
 from jobs.ledger.ledger import Ledger
 from jobs.model import OverBudget, WorkerBeat
-from jobs.redis.connection import LedgerUnavailable
 from jobs.settings import JobsSettings
 from kit import gc_tuning
 from kit.logs import configure_logs
@@ -32,21 +31,23 @@ from pipeline.models import LOCAL
 from pipeline.run import Pipeline
 from pipeline.settings import PipelineSettings
 from workers.execute.budget import Budget
-from workers.execute.gate import REFRESH_EVERY, CircuitBreaker
+from workers.execute.gate import CIRCUIT_REFRESH_INTERVAL_SECONDS, CircuitBreaker
 from workers.execute.leases import Leases
 from workers.execute.runner import JobRunner
-from workers.maintenance import heartbeat
-from workers.maintenance.heartbeat import Heartbeat
+from workers.maintenance.heartbeat import HEARTBEAT_INTERVAL_SECONDS, Heartbeat
 from workers.maintenance.periodic import run_periodically
-from workers.maintenance.sweep import EVERY, Rescuer, expire_overdue, resend_due
+from workers.maintenance.sweep import SWEEP_INTERVAL_SECONDS, Rescuer, expire_overdue, resend_due
 from workers.runtime import channel
 from workers.settings import WorkerSettings
-from workers.webhooks.dispatcher import Deliverer
+from workers.webhooks.dispatcher import Dispatcher
 from workers.webhooks.sender import WebhookSender
 
-EXPIRE_UPLOADS_EVERY = 300.0
-PROBE_MARGIN = 5.0
-"""Seconds beyond the longest model call, for a worker to say how it ended."""
+UPLOAD_EXPIRY_INTERVAL_SECONDS = 300.0
+PROBE_MARGIN_SECONDS = 5.0
+"""A probe may end this much later than the longest model call: its worker still has to report it."""
+
+Work = tuple[str, float, Callable[[], Awaitable[object]]]
+"""Background work: its name, the seconds between two rounds, one round."""
 
 log = structlog.get_logger()
 
@@ -65,83 +66,105 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         self._runner: JobRunner | None = None
         self.task(name=RUN_JOB, acks_late=True, ignore_result=True)(self._run_job)
 
-    def start(self, argv: list[str]) -> None:
-        # Celery's own loads the commands of all plug-ins, Flower's and a shell's: 0.25 of the 1.65 s of CPU of a start.
-        if argv[:1] == [celery_worker.name]:
-            celery_worker.main(argv[1:], standalone_mode=False, obj=CLIContext(self, no_color=False, workdir=None))
-        else:
-            super().start(argv)
-
     async def _run_job(self, job_id: str) -> None:
         assert self._runner is not None  # noqa: S101 - the pool enters `lifespan` first
-        await self._runner.run(job_id)
+        try:
+            await self._runner.run(job_id)
+        except asyncio.CancelledError:  # This process stops; the message goes back to the queue for another worker.
+            raise Reject(requeue=True) from None
 
     @asynccontextmanager
     async def lifespan(self, concurrency: int) -> AsyncIterator[None]:
-        """Open what the jobs share, on the loop that they run on."""
-        ledger = Ledger.connect(self._settings)
-        queue = JobQueue.connect(self._settings)
-        leases = Leases(ledger, self._settings.lease)
-        gate = CircuitBreaker(
+        """Open what all jobs share, on the loop that runs them; at the end close it in reverse order."""
+        async with AsyncExitStack() as closing:
+            ledger = Ledger.connect(self._settings)
+            closing.push_async_callback(ledger.close)
+            gate = self._circuit_breaker(ledger)
+            pipeline = build_pipeline(self._pipeline_settings, gate)
+            closing.push_async_callback(pipeline.close)
+            watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.with_knowledge)
+            queue = JobQueue.connect(self._settings)
+            closing.push_async_callback(queue.close)
+            leases = Leases(ledger, self._settings.lease)
+            self._runner = self._job_runner(ledger, leases, watch)
+
+            worker = f"{socket.gethostname()}:{os.getpid()}"
+            heart = Heartbeat(ledger, partial(_beat, worker, watch, concurrency))
+            leadership = Leadership(ledger, worker)
+            closing.push_async_callback(_leave, heart, leadership)
+            dispatcher = self._dispatcher(ledger, watch)
+            closing.push_async_callback(dispatcher.close)
+            work: list[Work] = [
+                ("leases", leases.renew_interval, leases.renew_all),
+                ("circuit_breaker", CIRCUIT_REFRESH_INTERVAL_SECONDS, gate.refresh),
+                ("heartbeat", HEARTBEAT_INTERVAL_SECONDS, heart.beat),
+                ("resources", self._pipeline_settings.watch_every, partial(_look, watch, heart)),
+                ("upload_expiry", UPLOAD_EXPIRY_INTERVAL_SECONDS, pipeline.expire_uploads),
+                *self._sweep(ledger, queue, leadership),
+            ]
+            if self._settings.webhook_keys:  # Deliveries without a key wait for a worker that can sign them.
+                work.append(("deliveries", 0, dispatcher.dispatch_due))
+            await closing.enter_async_context(_in_background(work))
+            gc_tuning.freeze_after_start()
+            log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
+            yield
+
+    def _circuit_breaker(self, ledger: Ledger) -> CircuitBreaker:
+        return CircuitBreaker(
             CircuitStore(ledger),
-            probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,
+            probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN_SECONDS,
             per_minute=self._worker_settings.model_rpm,
             budget=Budget(self._settings.model_budget_usd, self._settings.model_budget_exceeded),
         )
-        pipeline = build_pipeline(self._pipeline_settings, gate)
-        watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.with_knowledge)
-        self._runner = JobRunner(
-            *(ledger, DraftStore(ledger), leases, lambda: watch.made, self._settings.result_cache_ttl),
+
+    def _job_runner(self, ledger: Ledger, leases: Leases, watch: Watch[Pipeline]) -> JobRunner:
+        return JobRunner(
+            ledger,
+            DraftStore(ledger),
+            leases,
+            lambda: watch.current,
+            self._settings.result_cache_ttl,
             fallback=self._worker_settings.fallback_model,
             over_budget=LOCAL if self._settings.model_budget_exceeded is OverBudget.LOCAL else None,
         )
-        worker = f"{socket.gethostname()}:{os.getpid()}"
-        heart = Heartbeat(ledger, partial(_beat, worker, watch, concurrency))
-        leadership = Leadership(ledger, worker)
-        rescuer = Rescuer(ledger, self._settings.lease)
-        background = [
-            asyncio.create_task(run_periodically(name, every, work), name=name)
-            for name, every, work in (
-                ("leases", leases.every, leases.renew_all),
-                ("leadership", RENEW_EVERY, leadership.seek),
-                ("end_late", EVERY, leadership.led(partial(expire_overdue, ledger))),
-                ("take_back", EVERY, leadership.led(rescuer.round)),
-                ("send_due", EVERY, leadership.led(partial(resend_due, ledger, queue))),
-                ("beat", heartbeat.EVERY, heart.beat),
-                ("resources", self._pipeline_settings.watch_every, partial(_look, watch, heart)),
-                ("gate", REFRESH_EVERY, gate.refresh),
-                ("retention", EXPIRE_UPLOADS_EVERY, pipeline.expire_uploads),
-            )
-        ]
-        deliverer = self._deliverer(ledger, watch)
-        if self._settings.webhook_keys:  # Without one nothing can be signed: what is due waits for a worker that can.
-            background.append(
-                asyncio.create_task(run_periodically("deliveries", 0, deliverer.round), name="deliveries")
-            )
-        gc_tuning.freeze_after_start()
-        log.info("worker.ready", pipeline_version=pipeline.version, models=pipeline.models)
-        yield
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await deliverer.close()
-        with suppress(LedgerUnavailable):
-            await asyncio.gather(heart.depart(), leadership.resign())
-        await queue.close()
-        await pipeline.close()
-        await ledger.close()
 
-    def _deliverer(self, ledger: Ledger, watch: Watch[Pipeline]) -> Deliverer:
-        sender = WebhookSender.of(self._pipeline_settings, self._settings.webhook_keys)
+    def _dispatcher(self, ledger: Ledger, watch: Watch[Pipeline]) -> Dispatcher:
+        sender = WebhookSender.from_settings(self._pipeline_settings, self._settings.webhook_keys)
         schedule = self._settings.webhook_schedule
-        return Deliverer(ledger, Deliveries(ledger), sender, lambda: watch.knowledge.texts, schedule)
+        return Dispatcher(ledger, Deliveries(ledger), sender, lambda: watch.knowledge.texts, schedule)
+
+    def _sweep(self, ledger: Ledger, queue: JobQueue, leadership: Leadership) -> list[Work]:
+        """The repairs, which one worker of the fleet does for all."""
+        rescuer = Rescuer(ledger, self._settings.lease)
+        return [
+            ("leadership", RENEW_EVERY, leadership.seek),
+            ("expire_overdue", SWEEP_INTERVAL_SECONDS, leadership.led(partial(expire_overdue, ledger))),
+            ("rescue_stalled", SWEEP_INTERVAL_SECONDS, leadership.led(rescuer.rescue_stalled)),
+            ("resend_due", SWEEP_INTERVAL_SECONDS, leadership.led(partial(resend_due, ledger, queue))),
+        ]
+
+
+@asynccontextmanager
+async def _in_background(work: Iterable[Work]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(run_periodically(*each), name=each[0]) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave(heart: Heartbeat, leadership: Leadership) -> None:
+    with suppress(LedgerUnavailable):
+        await asyncio.gather(heart.depart(), leadership.resign())
 
 
 def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:
     return WorkerBeat(
         worker=worker,
-        pipeline_version=watch.made.version,
-        models=watch.made.models,
+        pipeline_version=watch.current.version,
+        models=watch.current.models,
         concurrency=concurrency,
         stale=watch.is_stale,
         refusal=watch.refusal,
@@ -149,8 +172,8 @@ def _beat(worker: str, watch: Watch[Pipeline], concurrency: int) -> WorkerBeat:
 
 
 async def _look(watch: Watch[Pipeline], heart: Heartbeat) -> None:
-    """Others hear of news at once."""
-    if await watch.look():
+    """Send a heartbeat at once when the resources have changed: the API compares the versions of all workers."""
+    if await watch.reload_if_changed():
         await heart.beat()
 
 

@@ -1,4 +1,4 @@
-"""The command line of a worker process, for whoever starts one."""
+"""The command line that starts a worker process. Its callers are `bunri`, the tests and the benchmarks."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Settings of a worker process itself; queue and ledger have theirs behind the door."""
+"""Settings of a worker process itself; queue and ledger have theirs in `jobs.settings`."""
 
 from typing import Literal
 

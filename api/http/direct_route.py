@@ -1,15 +1,15 @@
 """Routes that FastAPI describes and checks, and that are served without the rest of its machinery.
 
-That machinery is there for dependencies that must be closed, forms and answers to be validated, none of which we have:
-a third of the CPU of a submit, and a fifth of the memory of an event stream (`benchmarks/README.md`).
+That machinery closes dependencies, parses forms and validates answers; our routes need none of it. It takes a third of
+the CPU of a submit, and a fifth of the memory of an event stream (`benchmarks/README.md`). So submits, jobs and event
+streams are direct routes; all others are FastAPI's own.
 """
 
 import json
 from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -18,35 +18,39 @@ from starlette.types import Receive, Scope, Send
 ABSENT: Any = object()
 
 _Dependency = Callable[[Request], Awaitable[object]]
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
 
-def router(prefix: str = "", *tags: str | Enum) -> APIRouter:
-    """Its routes go into the application's own list: an included router's are matched twice for each request."""
-    return APIRouter(
-        prefix=prefix, tags=list(tags), route_class=DirectRoute, generate_unique_id_function=lambda route: route.name
-    )
+def add(router: APIRouter, method: str, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+    """Decorator: as `router.get(path, …)` and its siblings, but for a direct route. `options` are FastAPI's."""
+
+    def register(endpoint: _Endpoint) -> _Endpoint:
+        router.add_api_route(path, endpoint, methods=[method], route_class_override=DirectRoute, **options)
+        return endpoint
+
+    return register
 
 
 class DirectRoute(APIRoute):
-    """Its endpoint is a coroutine function that returns a Response.
+    """A route whose endpoint is a coroutine function that returns a Response.
 
-    It may ask for parameters in path, query and header, one model as the body, the Request, and dependencies that take
-    the Request. Mistakes are reported as FastAPI reports them.
+    The endpoint may declare parameters in path, query and header, one model as the body, the Request, and dependencies
+    that take the Request; anything else raises TypeError. Mistakes are reported as FastAPI reports them.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        wanted = self.dependant
+        declared = self.dependant
         if (
-            wanted.cookie_params
-            or len(wanted.body_params) > 1
-            or any(each.dependencies for each in wanted.dependencies)
+            declared.cookie_params
+            or len(declared.body_params) > 1
+            or any(each.dependencies for each in declared.dependencies)
         ):
-            raise TypeError(f"{self.name} asks for what a DirectRoute does not give")
-        places = {"path": wanted.path_params, "query": wanted.query_params, "header": wanted.header_params}
-        self._parameters = [(place, field.alias, field) for place, fields in places.items() for field in fields]
-        self._body = next(iter(wanted.body_params), None)
-        self._dependencies = [(str(each.name), cast("_Dependency", each.call)) for each in wanted.dependencies]
+            raise TypeError(f"{self.name} declares a parameter that a DirectRoute does not support")
+        sources = {"path": declared.path_params, "query": declared.query_params, "header": declared.header_params}
+        self._parameters = [(source, field.alias, field) for source, fields in sources.items() for field in fields]
+        self._body = next(iter(declared.body_params), None)
+        self._dependencies = [(str(each.name), cast("_Dependency", each.call)) for each in declared.dependencies]
         self.app = self._serve
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,12 +58,12 @@ class DirectRoute(APIRoute):
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Any:
-        """Apart, so that nothing of the request is kept while its answer is sent, which a stream takes minutes for."""
-        given = {"path": request.path_params, "query": request.query_params, "header": request.headers}
+        """A function of its own, so that the request is freed before the answer is sent: a stream lasts minutes."""
+        values = {"path": request.path_params, "query": request.query_params, "header": request.headers}
         arguments: dict[str, Any] = {}
         mistakes: list[Any] = []
-        for place, alias, field in self._parameters:
-            arguments[field.name] = _checked(field, given[place].get(alias, ABSENT), (place, alias), mistakes)
+        for source, alias, field in self._parameters:
+            arguments[field.name] = _checked(field, values[source].get(alias, ABSENT), (source, alias), mistakes)
         if self._body is not None:
             arguments[self._body.name] = _checked(self._body, await _body(request), ("body",), mistakes)
         if mistakes:
@@ -71,19 +75,19 @@ class DirectRoute(APIRoute):
         return await self.endpoint(**arguments)
 
 
-def _checked(field: Any, value: Any, place: tuple[str, ...], mistakes: list[Any]) -> Any:
-    """The value as the endpoint takes it; what is wrong with it joins the mistakes."""
+def _checked(field: Any, value: Any, location: tuple[str, ...], mistakes: list[Any]) -> Any:
+    """The validated value; errors are appended to `mistakes`."""
     if value is ABSENT:
         if field.field_info.is_required():
-            mistakes.append({"type": "missing", "loc": place, "msg": "Field required", "input": None})
+            mistakes.append({"type": "missing", "loc": location, "msg": "Field required", "input": None})
         return field.default
-    checked, found = field.validate(value, loc=place)
+    checked, found = field.validate(value, loc=location)
     mistakes += found
     return checked
 
 
 async def _body(request: Request) -> Any:
-    """What the JSON says, or the bytes of what is not called JSON, which no model takes."""
+    """The parsed JSON, or the raw bytes of another content type, which no model accepts."""
     body = await request.body()
     if not body:
         return ABSENT

@@ -18,7 +18,7 @@ from pipeline.storage import UPLOADS_PATH
 TRACEPARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 CLIENT_GONE = 499
-"""In logs and metrics only: nobody was there to be answered."""
+"""In logs and metrics only: the client disconnected before the answer."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Edge:
-    """Wraps the whole application but CORS. What nobody foresaw in a request is caught here."""
+    """Wraps the whole application but CORS. The catch-all for unexpected exceptions is here."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
-        headers = dict(scope["headers"])  # Of a header that comes twice the last one counts.
+        started_at = time.perf_counter()
+        headers = dict(scope["headers"])  # The last one of a repeated header counts.
         trace_id = _trace_id(headers)
         scope.setdefault("state", {})["trace_id"] = trace_id
         structlog.contextvars.bind_contextvars(trace_id=trace_id)
@@ -73,14 +73,14 @@ class Edge:
             response = problem_response(Request(scope), Problem(Internal.spec.code))
             await response(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status, time.perf_counter() - began)
+            self._record(scope, status, time.perf_counter() - started_at)
 
     def _add_headers(self, message: Message, trace_id: str) -> None:
         present = {name for name, _ in message["headers"]}
-        further = ((b"x-trace-id", trace_id.encode()), *self._security_headers)
-        message["headers"] = [*message["headers"], *(header for header in further if header[0] not in present)]
+        added = ((b"x-trace-id", trace_id.encode()), *self._security_headers)
+        message["headers"] = [*message["headers"], *(header for header in added if header[0] not in present)]
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "files" if "endpoint" in scope else "unmatched")
         self._metrics.observe_request(method, route, status, seconds)
@@ -88,7 +88,7 @@ class Edge:
 
 
 def _security_headers(upload_origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
-    """Photos may be shown from anywhere and uploaded to the store; nothing else leaves, and nothing is inline."""
+    """Images may come from anywhere, uploads may go to the store; no other origin, nothing inline."""
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https: http:; "
         f"connect-src 'self' {upload_origin or ''}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -101,14 +101,14 @@ def _security_headers(upload_origin: str | None) -> tuple[tuple[bytes, bytes], .
 
 
 def _limited(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> Receive:
-    """Refuse a body by its announced size before a byte is read, else as soon as it has grown too long."""
-    announced = headers.get(b"content-length", b"")
-    size = int(announced) if announced.isdigit() else 0
+    """Raises HTTPException 413: before the first byte if Content-Length says so, else once the limit is passed."""
+    content_length = headers.get(b"content-length", b"")
+    announced = int(content_length) if content_length.isdigit() else 0
     received = 0
 
     async def limited() -> Message:
         nonlocal received
-        if size > max_bytes:
+        if announced > max_bytes:
             raise HTTPException(413)
         message = await receive()
         received += len(message.get("body", b""))
@@ -120,7 +120,7 @@ def _limited(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -
 
 
 def _trace_id(headers: Mapping[bytes, bytes]) -> str:
-    """The caller's own id, so that both sides' logs can be joined; else a new one."""
+    """The caller's traceparent or X-Request-ID, so that both sides' logs can be joined; else a new id."""
     if traced := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
         return traced[1].decode()
     if REQUEST_ID.fullmatch(request_id := headers.get(b"x-request-id", b"")):

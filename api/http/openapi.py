@@ -1,12 +1,14 @@
-"""The OpenAPI description: FastAPI's own, plus the problem details that our handlers answer with."""
+"""The OpenAPI description: FastAPI's own, plus the problem details that our exception handlers send."""
 
+from enum import Enum
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.http.problems import MEDIA_TYPE
-from api.schemas import EventView, ProblemView
+from api.schemas.errors import ProblemView
+from api.schemas.jobs import EventView
 from jobs.model import JobKind
 from jobs.view import TokenView
 from pipeline.types import Stage
@@ -37,17 +39,22 @@ EVENTS: dict[JobKind, dict[str, Any]] = {
     JobKind.SCAN: {"schema": STEP},
     JobKind.CHAT: {"schema": {"anyOf": [STEP, TOKEN]}},
 }
-"""One event of the stream; OpenAPI 3.1 has no way to say that there are several."""
+"""The schema of one event; OpenAPI 3.1 cannot describe a stream of several."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with."""
+    """Entries of `responses` for the statuses of problems."""
     return {status: {"description": "Problem", "content": {MEDIA_TYPE: PROBLEM}} for status in statuses}
 
 
 def ok(model: Any, description: str) -> dict[str, Any]:
-    """An answer of our own making; `model` is a type, as FastAPI takes it."""
+    """An entry of `responses` for an answer that is a `Response` of ours; `model` is a type, as FastAPI takes it."""
     return {"model": model, "description": description}
+
+
+def router(prefix: str = "", *tags: str | Enum) -> APIRouter:
+    """A router whose operation ids are the names of its routes."""
+    return APIRouter(prefix=prefix, tags=list(tags), generate_unique_id_function=lambda route: route.name)
 
 
 def install(app: FastAPI) -> None:
@@ -78,7 +85,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             _describe_refusals(operation["responses"])
     for operations in description["webhooks"].values():
         for operation in operations.values():
-            operation["responses"].pop("422", None)  # FastAPI's own; here it is the receiver who answers.
+            operation["responses"].pop("422", None)  # FastAPI's own; a webhook is answered by its receiver.
     return description
 
 

@@ -11,8 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.responses import json_response
-from jobs.ledger.ledger import IdempotencyMismatch
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
+from jobs.errors import IdempotencyMismatch, LedgerUnavailable, QueueUnavailable
 from pipeline.errors import CATALOGUE, Blame, ErrorSpec, PipelineError
 from pipeline.knowledge.knowledge import Knowledge
 from pipeline.knowledge.watch import Watch
@@ -23,8 +22,8 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 
-RETRY_AFTER = 5
-"""Seconds that a client should wait when the queue cannot be reached, or nobody can say how fast it drains."""
+RETRY_AFTER_SECONDS = 5
+"""Retry-After when the queue cannot be reached, or its pace is not known."""
 
 
 def _spec(code: str, status: int, raised_when: str, *, max_attempts: int = 1, blame: Blame = Blame.CALLER) -> ErrorSpec:
@@ -69,7 +68,7 @@ API_CATALOGUE: dict[str, ErrorSpec] = {
         ),
     )
 }
-"""Refusals that are the API's own; with `pipeline.errors.CATALOGUE` they are all the codes there are."""
+"""Codes of the API's own refusals; with `pipeline.errors.CATALOGUE` these are all codes."""
 
 ALL_CODES = CATALOGUE | API_CATALOGUE
 
@@ -77,7 +76,7 @@ HTTP_CODES = {404: "http.not_found", 405: "http.method_not_allowed", 413: "reque
 
 
 class Problem(Exception):
-    """Raised anywhere in a route to answer with a problem. `fields` are added to the body: never secrets."""
+    """Raise it in a route to answer with a problem. `fields` are added to the body: never secrets."""
 
     def __init__(self, code: str, *, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
         super().__init__(code)
@@ -87,12 +86,12 @@ class Problem(Exception):
 
 
 def invalid(field: str, reason: str) -> Problem:
-    """A mistake that only the route can find. `reason` is for developers and never quotes what was sent."""
+    """`request.invalid` for a check of the route's own. `reason` is for developers and never quotes the request."""
     return Problem("request.invalid", errors=[{"field": field, "kind": "value_error", "reason": reason}])
 
 
 def unavailable(code: str = "queue.unavailable") -> Problem:
-    return Problem(code, headers={"Retry-After": str(RETRY_AFTER)})
+    return Problem(code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 REFUSALS = (
@@ -104,11 +103,11 @@ REFUSALS = (
     LinkExpired,
     LinkRefused,
 )
-"""What a route may raise on purpose."""
+"""Exceptions that a route may raise on purpose."""
 
 
 def as_problem(error: Exception) -> Problem:
-    """One of REFUSALS as a problem; its detail goes to the log."""
+    """Translate one of REFUSALS to a problem; its detail goes to the log."""
     match error:
         case Problem():
             return error
@@ -127,7 +126,7 @@ def as_problem(error: Exception) -> Problem:
 
 
 def locale_of(request: Request) -> Locale:
-    """The caller's language: what the body asked for, the first of Accept-Language that we speak, else Korean."""
+    """The caller's language: the body's, else the first supported one of Accept-Language, else Korean."""
     if (asked := getattr(request.state, "locale", None)) is not None:
         return Locale(asked)
     known = {str(locale): locale for locale in Locale}
@@ -155,19 +154,19 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Translate whatever a route raises, once, here. What nobody foresaw is the outermost middleware's business."""
+    """The one place where exceptions of routes become problems. The outermost middleware catches unexpected ones."""
 
     async def on_refusal(request: Request, error: Exception) -> Response:
         return problem_response(request, as_problem(error))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
-        """Says which fields are wrong and how, never what was sent: an image URL's query is a credential."""
+        """Names the wrong fields and the rule, never their values: an image URL's query is a credential."""
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
         return problem_response(request, Problem("request.invalid", errors=[_mistake(each) for each in error.errors()]))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-        if error.status_code == HTTPStatus.BAD_REQUEST:  # What FastAPI says of a body that nobody can read.
+        if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's status for a body that cannot be parsed.
             return problem_response(request, invalid("body", "It cannot be read as JSON"))
         code = HTTP_CODES.get(error.status_code, "request.invalid")
         return problem_response(request, Problem(code, headers=error.headers))
@@ -179,6 +178,6 @@ def install(app: FastAPI) -> None:
 
 
 def _mistake(error: Mapping[str, Any]) -> dict[str, str]:
-    """Deeper than two the place of a mistake holds keys that the caller chose, so it ends there."""
-    place = ".".join(str(part) for part in error["loc"][:2])
-    return {"field": place, "kind": str(error["type"]), "reason": str(error["msg"])}
+    """The location is cut to two parts: deeper ones are keys that the caller chose."""
+    field = ".".join(str(part) for part in error["loc"][:2])
+    return {"field": field, "kind": str(error["type"]), "reason": str(error["msg"])}

@@ -1,4 +1,4 @@
-"""JSON bodies from our own models, which FastAPI need not validate a second time."""
+"""JSON responses from our own models, without a second validation by FastAPI."""
 
 from collections.abc import Mapping
 from typing import Any

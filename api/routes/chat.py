@@ -1,37 +1,50 @@
-"""Chat: one question, with or without a photo, and its answer. Nothing of it is remembered for the next one."""
+"""Chat: one question, with or without a photo, and its answer. Stateless: no conversation is stored."""
 
 from contextlib import suppress
 
 import structlog
 from fastapi import Request, Response
 
-from api.deps import CancelAfter, IdempotencyKey, Prefer, Services, ServicesDep, deadline, in_time, is_async_preferred
-from api.http import direct_route
+from api.deps import (
+    CancelAfter,
+    IdempotencyKey,
+    Prefer,
+    Services,
+    ServicesDep,
+    deadline_seconds,
+    is_async_preferred,
+    with_timeout,
+)
+from api.http import direct_route, openapi
 from api.http.openapi import ok, problems
 from api.http.problems import REFUSALS, as_problem, invalid
 from api.http.responses import json_response
-from api.jobs import end_of, fingerprint_of, photo_of, require_model, submitted, take
-from api.schemas import API, ChatRequest, ChatView, SubmittedView, job_path
-from jobs.broker.queue import new_job_id
+from api.jobs import photo_source, request_fingerprint, require_model, submit_job, submitted_view, wait_until_ended
+from api.paths import API, job_path
+from api.schemas.jobs import ChatView, SubmittedView
+from api.schemas.requests import ChatRequest
+from jobs.errors import LedgerUnavailable
+from jobs.ids import new_job_id
 from jobs.model import JobKind, NewJob
-from jobs.redis.connection import LedgerUnavailable
 from kit.text import clean
 from pipeline.types import AnswerForm, JobInput
 
-KEEP_THEIR_STATUS = frozenset({"request.invalid", "idempotency.mismatch", "request.rate_limited"})
-"""Refusals that are no 201. The first two are for a programmer to mend; the third is for the caller's own machinery,
-which is to slow down, and which a 201 would tell to go on.
+CODES_THAT_KEEP_THEIR_STATUS = frozenset({"request.invalid", "idempotency.mismatch", "request.rate_limited"})
+"""Refusals that are not answered with 201. The first two are mistakes in the calling program; the third must reach the
+caller's HTTP layer, which would not slow down after a 201.
 """
 
-MARGIN = 2.0
-"""Seconds that a job which has run out of time is given to end by itself."""
+END_MARGIN_SECONDS = 2.0
+"""Beyond the deadline: time in which the worker itself ends a job that has passed it."""
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/chat", "chat")
+router = openapi.router(f"{API}/chat", "chat")
 
 
-@router.post(
+@direct_route.add(
+    router,
+    "POST",
     "/messages",
     status_code=201,
     responses={
@@ -56,7 +69,7 @@ async def ask(
         job_id=new_job_id(),
         kind=JobKind.CHAT,
         input=_input(body, services),
-        deadline=_deadline(cancel_after, services, is_async=is_async),
+        deadline=_deadline_seconds(cancel_after, services, is_async=is_async),
         pipeline_version=services.knowledge.version,
         trace_id=request.state.trace_id,
     )
@@ -64,52 +77,54 @@ async def ask(
         return await _answer(body, job, request, services, idempotency_key)
     headers = await services.admission.count(request)
     await require_model(body.model, services)
-    taking = take(job, services, key=idempotency_key, fingerprint=fingerprint_of(body))
-    created, line = await in_time(taking, services.jobs.redis_timeout)
+    submitting = submit_job(job, services, key=idempotency_key, fingerprint=request_fingerprint(body))
+    created, line = await with_timeout(submitting, services.jobs.redis_timeout)
     headers |= {"Location": job_path(created.job_id, JobKind.CHAT), "Preference-Applied": "respond-async"}
-    return json_response(await submitted(created, job, line, services), status=202, headers=headers)
+    return json_response(await submitted_view(created, job, line, services), status=202, headers=headers)
 
 
 async def _answer(body: ChatRequest, job: NewJob, request: Request, services: Services, key: str | None) -> Response:
-    """Raises what is to keep its status."""
+    """Submit and wait. Raises the refusals of CODES_THAT_KEEP_THEIR_STATUS."""
     texts, locale = services.knowledge.texts, body.locale
     headers: dict[str, str] = {}
-    taken: str | None = None
+    job_id: str | None = None
     try:
         headers = await services.admission.count(request)
         await require_model(body.model, services)
-        taking = take(job, services, key=key, fingerprint=fingerprint_of(body))
-        created, _ = await in_time(taking, services.jobs.redis_timeout)
-        taken = created.job_id
-        ended = await end_of(taken, job.deadline + MARGIN, services, is_own=taken == job.job_id)
+        submitting = submit_job(job, services, key=key, fingerprint=request_fingerprint(body))
+        created, _ = await with_timeout(submitting, services.jobs.redis_timeout)
+        job_id = created.job_id
+        ended = await wait_until_ended(job_id, job.deadline + END_MARGIN_SECONDS, services, is_own=job_id == job.job_id)
     except REFUSALS as error:
         problem = as_problem(error)
-        if problem.code in KEEP_THEIR_STATUS:
+        if problem.code in CODES_THAT_KEEP_THEIR_STATUS:
             raise
-        if key is None:  # What was recorded and not sent must not run, and cost, later. A repeat may still ask for it.
+        if (
+            key is None
+        ):  # A job recorded but not sent must not run, and cost, later; with a key a repeat may still ask for it.
             with suppress(LedgerUnavailable):
-                await services.ledger.cancel(job.job_id)
-        view = ChatView.failed(problem.code, taken, texts, locale)
+                await services.ledger.submissions.cancel(job.job_id)
+        view = ChatView.failed(problem.code, job_id, texts, locale)
         return json_response(view, status=201, headers=headers | problem.headers)
     return json_response(ChatView.of(ended, texts), status=201, headers=headers)
 
 
-def _deadline(cancel_after: str | None, services: Services, *, is_async: bool) -> float:
-    """Seconds. Nobody waits longer than API_CHAT_WAIT for an answer, so nothing may take longer. Raises Problem."""
+def _deadline_seconds(cancel_after: str | None, services: Services, *, is_async: bool) -> float:
+    """Seconds; at most API_CHAT_WAIT when the request waits for the answer. Raises Problem."""
     if is_async:
-        return deadline(cancel_after, services.jobs)
+        return deadline_seconds(cancel_after, services.jobs)
     longest = services.settings.chat_wait
-    return min(deadline(cancel_after, services.jobs), longest) if cancel_after else longest
+    return min(deadline_seconds(cancel_after, services.jobs), longest) if cancel_after else longest
 
 
 def _input(body: ChatRequest, services: Services) -> JobInput:
-    """Raises Problem."""
+    """Raises Problem for two photos, or neither message nor photo."""
     if body.image_url and body.image_key:
         raise invalid("body.image_url", "Give at most one of image_url and image_key")
-    message = clean(body.message or "").strip()  # What nobody sees is no question.
+    message = clean(body.message or "").strip()  # Invisible characters alone are no question.
     if not message and not body.image_url and not body.image_key:
         raise invalid("body.message", "Give a message, a photo or both")
-    url, key = photo_of(body.image_url, body.image_key, services)
+    url, key = photo_source(body.image_url, body.image_key, services)
     return JobInput(
         image_url=url,
         image_key=key,

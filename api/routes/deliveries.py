@@ -1,4 +1,4 @@
-"""Webhooks as clients see them: what became of a job's delivery, and to have it delivered again."""
+"""Webhooks as clients see them: a job's delivery attempts, and a request to deliver again."""
 
 from typing import Annotated
 
@@ -6,18 +6,19 @@ import structlog
 from fastapi import FastAPI, Header, Response
 
 from api.deps import ServicesDep
-from api.http import direct_route
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
 from api.jobs import find_job
-from api.schemas import API, DeliveryView
+from api.paths import API
+from api.schemas.deliveries import DeliveryView
 from jobs.model import JobKind
 from jobs.view import WebhookView
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/scan", "webhooks")
+router = openapi.router(f"{API}/scan", "webhooks")
 
 
 @router.get(
@@ -48,7 +49,7 @@ async def resend(job_id: str, services: ServicesDep) -> Response:
 
 
 def describe(app: FastAPI) -> None:
-    """Add to the description what a `callback_url` receives."""
+    """Add the webhook that a `callback_url` receives to the OpenAPI description."""
 
     @app.webhooks.post(
         "job-ended",

@@ -1,4 +1,4 @@
-"""Uploads: links to put a photo, and, where the store is a local directory, the files behind the links."""
+"""Uploads: presigned links and, where the store is a local directory, the files behind them."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -7,12 +7,13 @@ import structlog
 from fastapi import Header, Query, Request, Response
 from starlette.responses import FileResponse
 
-from api.deps import Services, ServicesDep, origin_of
-from api.http import direct_route
+from api.deps import Services, ServicesDep, public_origin
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import Problem
 from api.http.responses import json_response
-from api.schemas import API, UploadDone, UploadDoneView, UploadRequest, UploadView
+from api.paths import API
+from api.schemas.uploads import UploadDone, UploadDoneView, UploadRequest, UploadView
 from pipeline.errors import SourceTooLarge, SourceUnsupportedMedia
 from pipeline.storage import EXTENSIONS, Channel, LocalStore, media_type_of, new_key
 
@@ -26,7 +27,7 @@ Signature = Annotated[str, Query(max_length=128, description="Part of the link."
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/images", "images")
+router = openapi.router(f"{API}/images", "images")
 
 
 @router.post("/{channel}", responses={200: ok(UploadView, "Where to PUT the photo"), **problems(415, 422)})
@@ -36,8 +37,8 @@ async def presign(channel: Channel, body: UploadRequest, request: Request, servi
     if media_type not in EXTENSIONS:
         raise SourceUnsupportedMedia("an upload of a type that is no accepted image")
     key = new_key(channel, media_type)
-    base = origin_of(request, services)
-    log.info("upload.presigned", upload=shown(key))
+    base = public_origin(request, services)
+    log.info("upload.presigned", upload=redacted(key))
     return json_response(
         UploadView(
             key=key,
@@ -74,15 +75,15 @@ async def put(
 ) -> Response:
     """Take the file that an `upload_url` is for, whole or not at all."""
     key = f"{channel}/{name}"
-    store = _local(services)
+    store = _local_store(services)
     store.check_link("PUT", key, expires, signature)
     if content_type.partition(";")[0].strip().lower() != media_type_of(key):
         raise SourceUnsupportedMedia("an upload of another type than its link is for")
-    announced = int(request.headers.get("content-length", 0))  # The server has seen to it that it is a number.
+    announced = int(request.headers.get("content-length", 0))  # The server accepts only a number.
     if announced > services.pipeline.fetch_max_bytes:
         raise SourceTooLarge(f"an upload of {announced} bytes is announced")
-    await store.write(key, _body(request))
-    log.info("upload.stored", upload=shown(key))
+    await store.write(key, _chunks(request))
+    log.info("upload.stored", upload=redacted(key))
     return Response(status_code=204)
 
 
@@ -97,7 +98,7 @@ async def put(
 async def read(channel: Channel, name: str, services: ServicesDep, expires: Expires, signature: Signature) -> Response:
     """The file behind a `cdn_url`."""
     key = f"{channel}/{name}"
-    store = _local(services)
+    store = _local_store(services)
     store.check_link("GET", key, expires, signature)
     path = store.path_of(key)
     if not path.is_file():
@@ -105,18 +106,18 @@ async def read(channel: Channel, name: str, services: ServicesDep, expires: Expi
     return FileResponse(path, headers=FILE_HEADERS, media_type=media_type_of(key))
 
 
-def shown(key: str) -> str:
-    """A key as logs have it: whoever knows a whole one can have its photo looked at."""
+def redacted(key: str) -> str:
+    """The key for logs, cut to 12 characters: a whole key gives access to its photo."""
     return f"{key[:12]}…"
 
 
-def _local(services: Services) -> LocalStore:
-    """The store whose files this API serves; with S3 there is none, and so no such path."""
+def _local_store(services: Services) -> LocalStore:
+    """The store whose files this API serves. Raises Problem `http.not_found` with S3, which serves its own."""
     if not isinstance(services.store, LocalStore):
         raise Problem("http.not_found")
     return services.store
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    async for piece in request.stream():
-        yield piece
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield chunk

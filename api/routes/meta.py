@@ -8,36 +8,30 @@ from fastapi import Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.deps import Services, ServicesDep
-from api.http import direct_route
+from api.http import openapi
 from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES
 from api.http.responses import json_response
-from api.schemas import (
-    API,
-    CatalogueEntryView,
-    CheckView,
-    HealthView,
-    PipelineView,
-    ReadinessView,
-    UsageView,
-    WorkerView,
-)
+from api.paths import API
+from api.schemas.errors import CatalogueEntryView
+from api.schemas.service import CheckView, HealthView, PipelineView, ReadinessView, WorkerView
+from api.schemas.usage import UsageView
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from jobs.model import WorkerBeat
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
 from jobs.usage import DAYS_KEPT, UsageReader
 from pipeline.errors import ErrorSpec
 from pipeline.knowledge.texts import Texts
 from pipeline.types import Locale
 
 CHECK_SECONDS = 4.0
-"""Limit for one check of readiness, just above the clients' own."""
+"""Limit for one check of readiness, just above the Redis clients' own timeouts."""
 
-DETAIL_LENGTH = 300
-"""Characters of a refused edit's mistakes in a check; all are in the log and in /api/v1/pipeline."""
+MAX_DETAIL_LENGTH = 300
+"""Characters of a refused edit's mistakes in a check; the log and /api/v1/pipeline have the full text."""
 
 UNKNOWN = "unknown: the ledger cannot be reached"
 
-router = direct_route.router("", "meta")
+router = openapi.router("", "meta")
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -83,15 +77,15 @@ async def metrics(services: ServicesDep) -> Response:
 async def errors(services: ServicesDep) -> Response:
     """The catalogue: each code with its HTTP status, whether a retry can help, and its texts."""
     texts = services.knowledge.texts
-    return json_response([_entry(spec, texts).model_dump(mode="json") for spec in ALL_CODES.values()])
+    return json_response([_catalogue_entry(spec, texts).model_dump(mode="json") for spec in ALL_CODES.values()])
 
 
 @router.get(f"{API}/pipeline", responses={200: ok(PipelineView, "The pipeline in use")})
 async def pipeline(services: ServicesDep) -> Response:
     """Which resources and models answer, here and in each worker, and whether the files have changed since."""
-    on_disk = await services.watch.on_disk()
+    on_disk = await services.watch.version_on_disk()
     knowledge = services.knowledge
-    workers = await _workers(services)
+    workers = await _worker_views(services)
     return json_response(
         PipelineView(
             pipeline_version=knowledge.version,
@@ -126,10 +120,10 @@ async def _check(ping: Awaitable[None]) -> CheckView:
 
 
 async def _live_workers(services: Services) -> list[WorkerBeat] | None:
-    """None when nobody can say."""
+    """None when the ledger cannot be reached."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await services.ledger.workers()
+            return await services.ledger.fleet.workers()
     except (LedgerUnavailable, TimeoutError):
         return None
 
@@ -154,27 +148,28 @@ def _check_versions(live: list[WorkerBeat] | None, services: Services) -> CheckV
 
 def _check_resources(live: list[WorkerBeat] | None, services: Services) -> CheckView:
     by = [("api", services.watch.refusal), *((beat.worker, beat.refusal) for beat in live or ())]
-    refused = [f"{name} refused {refusal.version}: {_short(refusal.detail)}" for name, refusal in by if refusal]
+    refused = [f"{name} refused {refusal.version}: {_shortened(refusal.detail)}" for name, refusal in by if refusal]
     return CheckView(ok=not refused, blocking=False, detail="; ".join(refused) or "as on disk, or not yet looked at")
 
 
-def _short(detail: str) -> str:
+def _shortened(detail: str) -> str:
     text = " ".join(detail.split())
-    return text if len(text) <= DETAIL_LENGTH else f"{text[:DETAIL_LENGTH]} …"
+    return text if len(text) <= MAX_DETAIL_LENGTH else f"{text[:MAX_DETAIL_LENGTH]} …"
 
 
-async def _workers(services: Services) -> list[WorkerView] | None:
+async def _worker_views(services: Services) -> list[WorkerView] | None:
+    """None when the ledger cannot be reached."""
     try:
-        return [_worker(beat) for beat in await services.ledger.workers()]
+        return [_worker_view(beat) for beat in await services.ledger.fleet.workers()]
     except LedgerUnavailable:
         return None
 
 
-def _worker(beat: WorkerBeat) -> WorkerView:
+def _worker_view(beat: WorkerBeat) -> WorkerView:
     return WorkerView.model_validate(beat.model_dump(exclude={"concurrency"}))
 
 
-def _entry(spec: ErrorSpec, texts: Texts) -> CatalogueEntryView:
+def _catalogue_entry(spec: ErrorSpec, texts: Texts) -> CatalogueEntryView:
     return CatalogueEntryView(
         code=spec.code,
         status=spec.status,

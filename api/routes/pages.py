@@ -1,4 +1,4 @@
-"""Files for people: the playground page at /, and the API's reference at /docs. All from this host, none from a CDN."""
+"""Static pages: the playground at /, the API's reference at /docs. Served from this host, nothing from a CDN."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files

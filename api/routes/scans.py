@@ -1,4 +1,4 @@
-"""Scans: submit a photo; and the older names of what is done with it."""
+"""Scans: submit a photo, list the categories; and the legacy routes of both."""
 
 from contextlib import suppress
 
@@ -6,47 +6,51 @@ import structlog
 from fastapi import Request, Response
 
 from api.deps import (
+    CacheControl,
     CancelAfter,
-    FreshAsked,
     IdempotencyKey,
     Prefer,
     Services,
     ServicesDep,
     Wait,
-    deadline,
-    in_time,
-    is_fresh_asked,
-    preferred_wait,
+    deadline_seconds,
+    is_no_cache,
+    preferred_wait_seconds,
+    with_timeout,
 )
-from api.http import direct_route
+from api.http import direct_route, openapi
 from api.http.openapi import ok, problems
 from api.http.problems import ALL_CODES, REFUSALS, as_problem, invalid, locale_of
 from api.http.responses import json_response
-from api.jobs import end_of, find_job, fingerprint_of, photo_of, require_model, submitted, take
-from api.routes.jobs import result_response
-from api.schemas import (
-    API,
-    CategoryView,
-    ClassifyRequest,
-    ProcessingView,
-    ResultView,
-    ScanRequest,
-    SubmittedView,
-    job_path,
+from api.jobs import (
+    find_job,
+    photo_source,
+    request_fingerprint,
+    require_model,
+    submit_job,
+    submitted_view,
+    wait_until_ended,
 )
-from jobs.broker.queue import new_job_id
+from api.paths import API, job_path
+from api.routes.jobs import result_response
+from api.schemas.jobs import ProcessingView, ResultView, SubmittedView
+from api.schemas.requests import ClassifyRequest, ScanRequest
+from api.schemas.service import CategoryView
+from jobs.errors import LedgerUnavailable
+from jobs.ids import new_job_id
 from jobs.model import JobError, JobKind, NewJob
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import JobView
-from pipeline.errors import SourceUrlUnsafe
+from kit.errors import UnsafeUrl
 from pipeline.types import JobInput, Locale
 
 log = structlog.get_logger()
 
-router = direct_route.router(f"{API}/scan", "scan")
+router = openapi.router(f"{API}/scan", "scan")
 
 
-@router.post(
+@direct_route.add(
+    router,
+    "POST",
     "",
     status_code=202,
     responses={
@@ -62,7 +66,7 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
     cancel_after: CancelAfter = None,
-    cache_control: FreshAsked = None,
+    cache_control: CacheControl = None,
 ) -> Response:
     """Take a photo to be classified. After a 503 send it again under the same Idempotency-Key: it stays one job."""
     if "locale" in body.model_fields_set:
@@ -71,23 +75,23 @@ async def submit(
     await require_model(body.model, services)
     job = NewJob(
         job_id=new_job_id(),
-        input=_input(body, services, fresh=is_fresh_asked(cache_control)),
-        deadline=deadline(cancel_after, services.jobs),
+        input=_input(body, services, fresh=is_no_cache(cache_control)),
+        deadline=deadline_seconds(cancel_after, services.jobs),
         pipeline_version=services.knowledge.version,
         trace_id=request.state.trace_id,
         metadata=body.metadata,
-        callback_url=_callback(body, services),
+        callback_url=_callback_url(body, services),
         priority=body.priority,
     )
-    taking = take(job, services, key=idempotency_key, fingerprint=fingerprint_of(body))
-    created, line = await in_time(taking, services.jobs.redis_timeout)
+    submitting = submit_job(job, services, key=idempotency_key, fingerprint=request_fingerprint(body))
+    created, line = await with_timeout(submitting, services.jobs.redis_timeout)
     headers["Location"] = job_path(created.job_id, JobKind.SCAN)
-    if wait := min(preferred_wait(prefer), services.settings.max_wait):
+    if wait := min(preferred_wait_seconds(prefer), services.settings.max_wait):
         finished = await services.feed.wait(created.job_id, wait)
         headers["Preference-Applied"] = f"wait={wait:g}"
         if finished and finished.status.is_final:
             return json_response(JobView.of(finished, services.knowledge.texts), headers=headers)
-    return json_response(await submitted(created, job, line, services), status=202, headers=headers)
+    return json_response(await submitted_view(created, job, line, services), status=202, headers=headers)
 
 
 @router.get("/categories", responses={200: ok(list[CategoryView], "Every category with its first instructions")})
@@ -113,12 +117,12 @@ async def classify(body: ClassifyRequest, request: Request, services: ServicesDe
             pipeline_version=services.knowledge.version,
             trace_id=trace_id,
         )
-        await take(job, services)
+        await submit_job(job, services)
         task_id = job_id
-        ended = await end_of(task_id, services.settings.classify_wait, services)
+        ended = await wait_until_ended(task_id, services.settings.classify_wait, services)
     except REFUSALS as error:
-        with suppress(LedgerUnavailable):  # What was recorded and not sent must not run, and cost, later.
-            await services.ledger.cancel(job_id)
+        with suppress(LedgerUnavailable):  # A job recorded but not sent must not run, and cost, later.
+            await services.ledger.submissions.cancel(job_id)
         spec = ALL_CODES[as_problem(error).code]
         failure = JobError(code=spec.code, retryable=spec.retryable, trace_id=trace_id)
         return json_response(ResultView.failed(task_id, failure, texts, Locale.KO))
@@ -140,10 +144,10 @@ async def task(job_id: str, services: ServicesDep, wait: Wait = 0) -> Response:
 
 
 def _input(body: ScanRequest, services: Services, *, fresh: bool = False) -> JobInput:
-    """Raises Problem."""
+    """Raises Problem unless the photo is named in exactly one way."""
     if bool(body.image_url) == bool(body.image_key):
         raise invalid("body.image_url", "Give one of image_url and image_key")
-    url, key = photo_of(body.image_url, body.image_key, services)
+    url, key = photo_source(body.image_url, body.image_key, services)
     return JobInput(
         image_url=url,
         image_key=key,
@@ -154,14 +158,14 @@ def _input(body: ScanRequest, services: Services, *, fresh: bool = False) -> Job
     )
 
 
-def _callback(body: ScanRequest, services: Services) -> str | None:
-    """Checked as a photo's link is, and again when it is dialled. Raises Problem, which says nothing of the address."""
+def _callback_url(body: ScanRequest, services: Services) -> str | None:
+    """The checked `callback_url`; the connection checks it again. Raises Problem, without the address in it."""
     if body.callback_url is None:
         return None
     if not services.jobs.webhook_keys:
         raise invalid("body.callback_url", "This server sends no webhooks: WORKERS_WEBHOOK_SECRETS is not set")
     try:
         return services.guard.check_url(body.callback_url).url
-    except SourceUrlUnsafe as error:
-        log.info("callback.refused", detail=error.detail)
+    except UnsafeUrl as error:
+        log.info("callback.refused", detail=str(error))
         raise invalid("body.callback_url", "Not a public http or https address that may be called") from error

@@ -1,16 +1,34 @@
-// The API: calls, uploads and their failures. Of the page it knows the language only.
+// Calls of the API and their failures. Of the page it knows the language only.
 
 import { state } from "./page.js";
 
-const REQUEST_MS = 20_000;
-const LINK_EXPIRED = 410;
-const MAX_LINKS = 2; // As many may expire before that is a failure.
+/**
+ * @import { MistakeView, ProblemView, SubmittedView } from "bunri-api"
+ */
 
-// For files whose type the browser does not know. What it knows it says itself.
-const TYPE_OF = { heic: "image/heic", heif: "image/heif", avif: "image/avif" };
+/** @typedef {"failure.unreachable" | "failure.unreadable" | "failure.upload_failed"} FailureKey */
 
-/** An answer that is no success; `problem` is its RFC 9457 body, or null when it has none. */
+/**
+ * Why something failed, to be shown. `key` is for texts of ours, which follow the page's language; `title` and
+ * `message` are the API's.
+ * @typedef {object} Failure
+ * @property {string} code
+ * @property {boolean} retryable
+ * @property {FailureKey} [key]
+ * @property {string} [title]
+ * @property {string} [message]
+ * @property {string} [trace]
+ * @property {MistakeView[] | null} [fields]
+ */
+
+const REQUEST_TIMEOUT_MS = 20_000;
+
+/** An unsuccessful answer; `problem` is its RFC 9457 body, or null when it has none. */
 export class Refusal extends Error {
+  /**
+   * @param {number} status
+   * @param {ProblemView | null} problem
+   */
   constructor(status, problem) {
     super(`HTTP ${status}`);
     this.status = status;
@@ -18,20 +36,66 @@ export class Refusal extends Error {
   }
 }
 
-/** The file did not arrive, and nobody says why. */
+/** The file did not arrive, and no answer says why. */
 export class UploadFailed extends Error {}
 
-/** The JSON of a successful answer. Throws Refusal, or what fetch throws when nothing answered. */
+/**
+ * The JSON of a successful answer. Throws Refusal, or what fetch throws when nothing answered.
+ * @param {string} path
+ * @param {RequestInit & { headers?: Record<string, string> }} options
+ * @returns {Promise<any>} any, because its type depends on the path: callers name it
+ */
 export async function call(path, options = {}) {
   const headers = { "Accept-Language": state.locale, ...options.headers };
-  const reply = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(REQUEST_MS) });
+  const reply = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   const body = await reply.json().catch(() => null);
-  const isProblem = reply.headers.get("content-type")?.startsWith("application/problem+json");
-  if (!reply.ok || body === null) throw new Refusal(reply.status, isProblem ? body : null);
+  if (!reply.ok || body === null) {
+    throw new Refusal(reply.status, isProblem(reply.headers.get("content-type")) ? body : null);
+  }
   return body;
 }
 
-/** What to show of anything that `call` throws. Texts of ours go by their key, so that they follow the language. */
+/**
+ * As `call`, with a JSON body.
+ * @param {string} path
+ * @param {object} body
+ * @param {Record<string, string>} headers
+ * @returns {Promise<any>} as of `call`
+ */
+export function post(path, body, headers = {}) {
+  return call(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  });
+}
+
+/**
+ * Whether the job is cancelled now. Null for one that has just ended: its end will be reported.
+ * @param {SubmittedView} job
+ */
+export async function cancelJob(job) {
+  try {
+    await call(job.cancel_url, { method: "POST" });
+    return true;
+  } catch (error) {
+    return error instanceof Refusal && error.problem?.code === "job.finished" ? null : false;
+  }
+}
+
+/**
+ * Whether a body of this Content-Type is a problem of RFC 9457.
+ * @param {string | null} contentType
+ */
+export function isProblem(contentType) {
+  return Boolean(contentType?.startsWith("application/problem+json"));
+}
+
+/**
+ * What to show of anything that `call` or an upload throws.
+ * @param {unknown} error
+ * @returns {Failure}
+ */
 export function failureOf(error) {
   if (error instanceof UploadFailed) {
     return { code: "page.upload_failed", key: "failure.upload_failed", retryable: true };
@@ -42,67 +106,18 @@ export function failureOf(error) {
   return { title, message: detail, code, retryable, trace: trace_id, fields: errors };
 }
 
-/** The API escapes the model's words for clients that show them as HTML. This undoes it, once. */
-export function decoded(escaped) {
-  const characters = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'" };
-  return escaped.replace(/&(?:amp|lt|gt|quot|#x27);/g, (entity) => characters[entity]);
-}
+/** @type {Record<string, string>} */
+const CHARACTERS = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'" };
 
 /**
- * The key of the uploaded photo. A link that has expired before the file was sent is replaced.
- * `job` says by its phase whether it is still wanted; its `uploaded` grows, which `arrived` is told.
+ * The API escapes the model's words for clients that show them as HTML. This undoes it, once.
+ * @param {string} escaped
  */
-export async function upload(job, file, uploads, arrived) {
-  for (let links = 1; ; links += 1) {
-    const link = await call(uploads, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ filename: file.name, content_type: typeOf(file) }),
-    });
-    if (job.phase !== "uploading") throw new UploadFailed();
-    try {
-      await put(job, link, file, arrived);
-      return link.key;
-    } catch (error) {
-      if (error.status !== LINK_EXPIRED || links === MAX_LINKS) throw error;
-    }
-  }
+export function decoded(escaped) {
+  return escaped.replace(/&(?:amp|lt|gt|quot|#x27);/g, (entity) => CHARACTERS[entity] ?? entity);
 }
 
-/** By XMLHttpRequest, because fetch does not tell how far an upload is. */
-function put(job, link, file, arrived) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    const grow = (share) => {
-      job.uploaded = share;
-      arrived();
-    };
-    request.upload.onprogress = ({ loaded, total }) => grow(total ? loaded / total : 1);
-    request.onload = () => (request.status >= 200 && request.status < 300 ? resolve() : reject(refusalOf(request)));
-    request.onerror = () => reject(new UploadFailed());
-    request.onabort = request.onerror;
-    request.open("PUT", link.upload_url);
-    for (const [name, value] of Object.entries(link.required_headers)) request.setRequestHeader(name, value);
-    job.stop = () => request.abort();
-    grow(0);
-    request.send(file);
-  });
-}
-
-function refusalOf(request) {
-  if (!request.getResponseHeader("Content-Type")?.startsWith("application/problem+json")) return new UploadFailed();
-  try {
-    return new Refusal(request.status, JSON.parse(request.responseText));
-  } catch {
-    return new UploadFailed();
-  }
-}
-
-function typeOf(file) {
-  return file.type || (TYPE_OF[file.name.split(".").pop().toLowerCase()] ?? "");
-}
-
-/** randomUUID exists on https and localhost only; this works anywhere. */
+/** A new idempotency key. randomUUID exists on https and localhost only; this works anywhere. */
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -19,8 +19,10 @@ import redis.asyncio as redis
 import uvloop
 
 from benchmarks.peers.call import DONE, QUESTION, redis_url
-from jobs.broker.queue import JobQueue, new_job_id
-from jobs.ledger.ledger import FEED, Ledger
+from jobs.broker.queue import JobQueue
+from jobs.ids import new_job_id
+from jobs.ledger.ledger import Ledger
+from jobs.redis.keys import FEED
 from jobs.settings import JobsSettings
 from tests.support.jobs import new_job
 
@@ -103,7 +105,7 @@ def submit_to(system: str) -> tuple[Submit, str]:
 
     async def submit(job_id: str) -> None:
         job = new_job(image_url="", user_input=QUESTION, deadline=120)
-        await ledger.create(job.model_copy(update={"job_id": job_id}))
+        await ledger.submissions.create(job.model_copy(update={"job_id": job_id}))
         await queue.enqueue(job_id)
 
     return submit, FEED

@@ -1,1 +1,1 @@
-"""`bunri eval`: how well a model sorts labelled photos. No Redis, no queue: the pipeline's own vision stage."""
+"""`bunri eval`: measures a model on labelled photos. No Redis, no queue: it runs the pipeline's own vision stage."""

@@ -1,6 +1,6 @@
-"""The confusion matrix as a PNG. Draws with Pillow's own font and opens no file: photos are `pipeline.image`'s.
+"""The confusion matrix as a PNG. Uses Pillow to draw only, never to open a file: photos belong to `pipeline.intake`.
 
-The font has no Hangul, so names are English.
+Pillow's built-in font has no Hangul, so names are English.
 """
 
 from pathlib import Path
@@ -20,18 +20,18 @@ WRONG = (190, 52, 40)
 
 
 def draw_matrix(matrix: Matrix, title: str, path: Path) -> None:
-    """Each cell is as deep in colour as its share of its row: green where truth and answer agree, red elsewhere."""
+    """The colour of a cell shows its share of the row: green where truth and prediction agree, red elsewhere."""
     font = ImageFont.load_default(TEXT_SIZE)
     left = MARGIN + max(round(font.getlength(name)) for name in matrix.truths) + MARGIN
-    slots = [_slot(name, font) for name in matrix.said]
-    top = MARGIN + 2 * TEXT_SIZE + max(slot.height for slot in slots) + MARGIN
+    labels = [_vertical_label(name, font) for name in matrix.said]
+    top = MARGIN + 2 * TEXT_SIZE + max(label.height for label in labels) + MARGIN
     width = left + CELL * len(matrix.said) + MARGIN
     width = max(width, 2 * MARGIN + round(font.getlength(title)))
     image = Image.new("RGB", (width, top + CELL * len(matrix.truths) + MARGIN), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((MARGIN, MARGIN), title, INK, font)
-    for column, slot in enumerate(slots):
-        image.paste(slot, (left + CELL * column + (CELL - slot.width) // 2, top - MARGIN // 2 - slot.height))
+    for column, label in enumerate(labels):
+        image.paste(label, (left + CELL * column + (CELL - label.width) // 2, top - MARGIN // 2 - label.height))
     for row, truth in enumerate(matrix.truths):
         middle = top + CELL * row + CELL // 2
         draw.text((left - MARGIN // 2, middle), truth, INK, font, anchor="rm")
@@ -45,15 +45,15 @@ def draw_matrix(matrix: Matrix, title: str, path: Path) -> None:
     image.save(path, "PNG", optimize=True)
 
 
-def _slot(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
-    """A column's name, upright."""
-    slot = Image.new("RGB", (round(font.getlength(name)) + 2, TEXT_SIZE + 6), PAPER)
-    ImageDraw.Draw(slot).text((0, 0), name, INK, font)
-    return slot.transpose(Image.Transpose.ROTATE_90)
+def _vertical_label(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+    """A column's name, rotated by 90°."""
+    label = Image.new("RGB", (round(font.getlength(name)) + 2, TEXT_SIZE + 6), PAPER)
+    ImageDraw.Draw(label).text((0, 0), name, INK, font)
+    return label.transpose(Image.Transpose.ROTATE_90)
 
 
 def _mixed(tint: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    """Paper, coloured by a share of the tint; a little even for none, so that the grid shows."""
+    """White mixed with a share of the tint; at least 4 %, so that the grid is visible."""
     part = 0.04 + 0.96 * share
     red, green, blue = (round(p + (t - p) * part) for p, t in zip(PAPER, tint, strict=True))
     return red, green, blue

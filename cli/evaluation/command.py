@@ -1,4 +1,4 @@
-"""One evaluation from the data set to the files: read, look, count, write, print."""
+"""One evaluation from the data set to the files: read, predict, count, write, print."""
 
 import time
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from rich.console import Console
 
 from cli.evaluation.chart import draw_matrix
 from cli.evaluation.comparison import Comparison, compare, read_report
-from cli.evaluation.console_report import bar, percent, print_comparison, print_report
+from cli.evaluation.console_report import percent, print_comparison, print_report, progress_bar
 from cli.evaluation.dataset import labelled_photos, spread
 from cli.evaluation.journal import Journal
 from cli.evaluation.labels import load_labels
 from cli.evaluation.matrix import matrix_of
 from cli.evaluation.metrics import figures_of, item_of, latency_of
 from cli.evaluation.page import mistakes_of, render_page
-from cli.evaluation.predict import CONCURRENCY_HOSTED, Predictor, look_at_all, open_eye
+from cli.evaluation.predict import CONCURRENCY_HOSTED, Predictor, open_predictor, predict_all
 from cli.evaluation.records import CannotEvaluate, Labelled, Prediction, Report, Run, Verdict
 from pipeline.errors import PipelineError
 from pipeline.intake.decode import ImageDecoder
@@ -28,7 +28,7 @@ from pipeline.types import SourceImage, Usage
 
 THUMBNAIL_SIDE = 200
 
-JOURNAL_SUFFIX = ".looks.jsonl"
+JOURNAL_SUFFIX = ".looks.jsonl"  # As in earlier releases, whose interrupted runs can still be resumed.
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Outputs:
 
     @property
     def journal(self) -> Path | None:
-        """Beside the first of them. A run that writes nothing cannot be resumed."""
+        """Beside the first output. A run without outputs cannot be resumed."""
         first = self.json or self.html or self.png
         return first.with_suffix(JOURNAL_SUFFIX) if first else None
 
     def check(self) -> None:
-        """Before anything is paid for. Raises CannotEvaluate."""
+        """Call it before the first paid request. Raises CannotEvaluate."""
         for path in (self.json, self.html, self.png):
             if path is not None and (path.is_dir() or not path.parent.is_dir()):
                 raise CannotEvaluate(f"{path} cannot be written: there is no such folder, or it is one")
@@ -52,7 +52,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as the options of `bunri eval` have it."""
+    """The options of `bunri eval`."""
 
     source: Path
     model: str | None = None
@@ -68,27 +68,27 @@ async def evaluate(request: Request, *, out: Console, err: Console) -> Report:
     """Prints figures to `out` and progress to `err`. Raises CannotEvaluate; a photo that fails is an item."""
     request.outputs.check()
     settings = PipelineSettings()
-    began = datetime.now(UTC), time.monotonic()
-    async with open_eye(settings, request.model) as eye:
-        rulebook = eye.knowledge.rulebook
-        photos = load_labels(rulebook, settings.resources, request.labels).applied(
+    started_at, start = datetime.now(UTC), time.monotonic()
+    async with open_predictor(settings, request.model) as predictor:
+        rulebook = predictor.knowledge.rulebook
+        photos = load_labels(rulebook, settings.resources, request.labels).apply(
             labelled_photos(request.source, request.split)
         )
         if request.limit is not None:
             photos = spread(photos, request.limit)
-        concurrency = request.concurrency or (1 if eye.is_local else CONCURRENCY_HOSTED)
-        looks, resumed = await _looks(photos, eye, request, concurrency, err)
+        concurrency = request.concurrency or (1 if predictor.is_local else CONCURRENCY_HOSTED)
+        predictions, resumed = await _predict(photos, predictor, request, concurrency, err)
     run = Run(
         dataset=str(request.source),
-        started_at=began[0].isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began[1], 3),
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - start, 3),
         concurrency=concurrency,
         resumed=resumed,
-        latency=latency_of(looks),
-        usage=_rounded(sum((look.usage for look in looks), Usage())),
-        priced=eye.priced,
+        latency=latency_of(predictions),
+        usage=_rounded(sum((each.usage for each in predictions), Usage())),
+        priced=predictor.priced,
     )
-    report = _report(photos, looks, eye, rulebook, run)
+    report = _report(photos, predictions, predictor, rulebook, run)
     await _write(report, photos, request.outputs, settings)
     print_report(report, out)
     return report
@@ -104,42 +104,44 @@ def show_comparison(before: Path, after: Path, target: Path | None, out: Console
 
 
 def floor_missed(report: Report, floor: float) -> str | None:
-    """The sentence for the one who set the floor; None if it holds."""
+    """The sentence to print when the accuracy is below `floor`, else None."""
     if report.figures.accuracy >= floor:
         return None
     return f"the accuracy {percent(report.figures.accuracy)} is below the floor {percent(floor)}"
 
 
-async def _looks(
-    photos: Sequence[Labelled], eye: Predictor, request: Request, concurrency: int, err: Console
+async def _predict(
+    photos: Sequence[Labelled], predictor: Predictor, request: Request, concurrency: int, err: Console
 ) -> tuple[list[Prediction], int]:
-    """And how many of them the journal had."""
+    """The predictions in the order of the photos, and how many of them came from the journal."""
     resumed = right = 0
     try:
         with (
-            Journal(request.outputs.journal, eye.identity, fresh=request.fresh) as journal,
-            bar(err, total=len(photos)) as advance,
+            Journal(request.outputs.journal, predictor.identity, fresh=request.fresh) as journal,
+            progress_bar(err, total=len(photos)) as advance,
         ):
 
-            def tell(photo: Labelled, look: Prediction, was_known: bool) -> None:  # noqa: FBT001 - a callback
+            def on_prediction(photo: Labelled, prediction: Prediction, was_known: bool) -> None:  # noqa: FBT001 - a callback
                 nonlocal resumed, right
                 resumed += was_known
-                right += item_of(photo, look).verdict is Verdict.RIGHT
+                right += item_of(photo, prediction).verdict is Verdict.RIGHT
                 advance(right)
 
-            looks = await look_at_all(photos, eye, journal, concurrency=concurrency, tell=tell)
+            predictions = await predict_all(
+                photos, predictor, journal, concurrency=concurrency, on_prediction=on_prediction
+            )
     except OSError as error:
         raise CannotEvaluate(f"{request.outputs.journal} cannot be written: {error.strerror}") from error
-    return looks, resumed
+    return predictions, resumed
 
 
 def _report(
-    photos: Sequence[Labelled], looks: Sequence[Prediction], eye: Predictor, rulebook: Rulebook, run: Run
+    photos: Sequence[Labelled], predictions: Sequence[Prediction], predictor: Predictor, rulebook: Rulebook, run: Run
 ) -> Report:
-    items = tuple(item_of(photo, look) for photo, look in zip(photos, looks, strict=True))
+    items = tuple(item_of(photo, prediction) for photo, prediction in zip(photos, predictions, strict=True))
     names = {name: rulebook.middle(name).en for name in rulebook.middles()}
     return Report(
-        by=eye.identity,
+        by=predictor.identity,
         labels={photo.label: photo.truth for photo in photos},
         figures=figures_of(items, names),
         items=items,
@@ -170,7 +172,10 @@ def _write_json(document: Report | Comparison, path: Path) -> None:
 
 
 async def _thumbnails(report: Report, photos: Sequence[Labelled], settings: PipelineSettings) -> dict[str, SourceImage]:
-    """Of the mistakes, made by the decode process: the files come from anywhere. A broken one has none."""
+    """Photo → thumbnail for the mistakes that the page shows; a broken file has none.
+
+    Made in the decode process: files are untrusted.
+    """
     wanted = {item.photo for item in mistakes_of(report)}
     decoder = ImageDecoder(settings.model_copy(update={"image_long_side": THUMBNAIL_SIDE}))
     pictures = {}
@@ -187,5 +192,5 @@ async def _thumbnails(report: Report, photos: Sequence[Labelled], settings: Pipe
 
 
 def _rounded(usage: Usage) -> Usage:
-    """Without the dust of adding floats."""
+    """Rounded, without the error of adding floats."""
     return usage.model_copy(update={"cost_usd": round(usage.cost_usd, 8)})

@@ -1,4 +1,4 @@
-"""Two reports over the same photos: what the second one fixed, broke, or got wrong in another way. Pure."""
+"""Comparison of two reports over the same photos: fixed, broken, or wrong in another way. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ class ChangedItem(Strict):
 
 
 class Comparison(Strict):
-    """Accuracies are over the `photos` that both reports have; the rest are named.
+    """Accuracies are over the `photos` of both reports; photos of only one are listed.
 
-    `chance` is the probability that as uneven a split of fixed and broken photos comes about by chance (sign test).
+    `chance` is the p-value of the sign test: how probable so uneven a split of fixed and broken photos is by chance.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -48,7 +48,7 @@ class Comparison(Strict):
 
 
 def read_report(path: Path) -> Report:
-    """Raises CannotEvaluate for what is no report of this version."""
+    """Raises CannotEvaluate for a file that is not a report of this version."""
     try:
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -58,14 +58,12 @@ def read_report(path: Path) -> Report:
 
 
 def compare(before: Report, after: Report) -> Comparison:
-    """Photos are matched by name and content: one that was replaced is another photo. Each is judged by its own
-    report's truth.
-    """
+    """Photos match by name and content: a replaced photo is another one. Each is judged by its own report's truth."""
     old = {(item.photo, item.sha256): item for item in before.items}
     new = {(item.photo, item.sha256): item for item in after.items}
     pairs = [(old[key], new[key]) for key in sorted(old.keys() & new.keys())]
     items = tuple(
-        ChangedItem(photo=b.photo, truth=b.truth, change=change, before=_said(a), after=_said(b))
+        ChangedItem(photo=b.photo, truth=b.truth, change=change, before=_outcome(a), after=_outcome(b))
         for a, b in pairs
         if (change := _change(a, b)) is not None
     )
@@ -85,7 +83,7 @@ def compare(before: Report, after: Report) -> Comparison:
 
 
 def sign_test(fixed: int, broken: int) -> float:
-    """Two-sided and exact: McNemar's test on the photos whose verdict turned."""
+    """Two-sided exact McNemar test on the photos whose verdict changed."""
     turned = fixed + broken
     tail = sum(math.comb(turned, each) for each in range(min(fixed, broken) + 1))
     return round(min(1.0, tail / 2.0 ** (turned - 1)), 6)
@@ -95,10 +93,10 @@ def _change(before: Item, after: Item) -> Change | None:
     was_right, is_right = before.verdict is Verdict.RIGHT, after.verdict is Verdict.RIGHT
     if was_right != is_right:
         return Change.FIXED if is_right else Change.BROKEN
-    return Change.CHANGED if not is_right and _said(before) != _said(after) else None
+    return Change.CHANGED if not is_right and _outcome(before) != _outcome(after) else None
 
 
-def _said(item: Item) -> str:
+def _outcome(item: Item) -> str:
     return item.predicted or item.error or ""
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation and a comparison print for people."""
+"""Console output of an evaluation and of a comparison."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from cli.evaluation.comparison import Comparison
 from cli.evaluation.matrix import matrix_of
 from cli.evaluation.records import Figures, Report, Run, Verdict
 
-SHOWN_CHANGES = 100
+MAX_SHOWN_CHANGES = 100
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -25,11 +25,11 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     changed = Table("photo", "truth", "change", "before", "after", box=box.SIMPLE_HEAD)
-    for item in comparison.items[:SHOWN_CHANGES]:
+    for item in comparison.items[:MAX_SHOWN_CHANGES]:
         changed.add_row(*(Text(each) for each in (item.photo, item.truth, item.change, item.before, item.after)))
     if comparison.items:
         console.print(changed)
-    left_out = len(comparison.items) - SHOWN_CHANGES
+    left_out = len(comparison.items) - MAX_SHOWN_CHANGES
     lines = [f"… and {left_out} more: --json OUT has all"] if left_out > 0 else []
     lines += [f"before: {comparison.before.model}, pipeline {comparison.before.pipeline_version}"]
     lines += [f"after:  {comparison.after.model}, pipeline {comparison.after.pipeline_version}"]
@@ -43,8 +43,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 @contextmanager
-def bar(console: Console, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over photos. Call what it gives once a photo, with how many were right so far."""
+def progress_bar(console: Console, *, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over photos. Yields a callback: call it once for each photo, with the number right so far."""
     columns = (BarColumn(bar_width=32), MofNCompleteColumn(), TextColumn("{task.fields[right]} right"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("", total=total, right=0)
@@ -52,7 +52,7 @@ def bar(console: Console, *, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def run_lines(run: Run) -> list[str]:
-    """Time, tokens and cost."""
+    """Latency, tokens, cost and duration, a line each."""
     usage = run.usage
     latency = f"p50 {_seconds(run.latency.p50)}, p95 {_seconds(run.latency.p95)}"
     tokens = f"{usage.input_tokens} in ({usage.cached_tokens} of them cached), {usage.output_tokens} out"

@@ -1,4 +1,4 @@
-"""Labelled photos from a folder of folders, a labels.csv or a JSONL manifest. No photo is read here."""
+"""Labelled photos from a folder of folders, a labels.csv or a JSONL manifest. Opens no photo."""
 
 import csv
 import os
@@ -16,9 +16,9 @@ from pipeline.types import VersionTolerant
 
 LABELS = "labels.csv"
 SUFFIXES = frozenset({*(f".{suffix}" for suffix in MEDIA_TYPES), ".jpeg"})
-"""Of the files in a label's folder that are photos, by name. A manifest may name any file."""
+"""Suffixes by which photos are found in a label's folder. A manifest may name any file."""
 
-SHOWN_MISTAKES = 20
+MAX_SHOWN_MISTAKES = 20
 
 
 class Entry(VersionTolerant):
@@ -30,7 +30,7 @@ class Entry(VersionTolerant):
 
 
 def labelled_photos(source: Path, split: str | None = None) -> list[Labelled]:
-    """In the order of their names. Raises CannotEvaluate naming every mistake, or if there is no photo."""
+    """Sorted by name. Raises CannotEvaluate that lists the mistakes of a manifest, or if there is no photo."""
     manifest = source / LABELS if source.is_dir() else source
     if not source.exists():
         raise CannotEvaluate(f"no such folder or manifest: {source}")
@@ -39,7 +39,7 @@ def labelled_photos(source: Path, split: str | None = None) -> list[Labelled]:
             raise CannotEvaluate(f"--split needs a manifest with a column `split`, such as {manifest}")
         photos = list(_in_folders(source))
     else:
-        photos = list(_listed(manifest, split))
+        photos = list(_in_manifest(manifest, split))
     if not photos:
         wanted = f" of the split {split}" if split is not None else ""
         raise CannotEvaluate(f"there are no labelled photos{wanted} in {source}")
@@ -47,12 +47,12 @@ def labelled_photos(source: Path, split: str | None = None) -> list[Labelled]:
 
 
 def spread(photos: Iterable[Labelled], limit: int) -> list[Labelled]:
-    """At most `limit`, from each label in turn, so that a few photos still show all labels."""
+    """At most `limit` photos, taken from each label in turn, so that a small sample has all labels. Deterministic."""
     by_label: dict[str, list[Labelled]] = {}
     for each in photos:
         by_label.setdefault(each.label, []).append(each)
-    turns = chain.from_iterable(zip_longest(*by_label.values()))
-    taken = [each for each in turns if each is not None][:limit]
+    round_robin = chain.from_iterable(zip_longest(*by_label.values()))
+    taken = [each for each in round_robin if each is not None][:limit]
     return sorted(taken, key=lambda each: each.photo)
 
 
@@ -64,7 +64,7 @@ def _in_folders(root: Path) -> Iterator[Labelled]:
                     yield Labelled(_readable(path.relative_to(root).as_posix()), path, _readable(folder.name))
 
 
-def _listed(manifest: Path, split: str | None) -> Iterator[Labelled]:
+def _in_manifest(manifest: Path, split: str | None) -> Iterator[Labelled]:
     try:
         text = manifest.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -84,7 +84,7 @@ def _listed(manifest: Path, split: str | None) -> Iterator[Labelled]:
     if split is not None and all(entry.split is None for entry in entries.values()):
         mistakes.append("--split was asked for, but no line has a `split`")
     if mistakes:
-        raise CannotEvaluate(f"mistakes in {manifest}:\n" + "\n".join(mistakes[:SHOWN_MISTAKES]))
+        raise CannotEvaluate(f"mistakes in {manifest}:\n" + "\n".join(mistakes[:MAX_SHOWN_MISTAKES]))
     for path, entry in entries.items():
         if split in {None, entry.split}:
             yield Labelled(path, manifest.parent / path, entry.label)
@@ -105,5 +105,5 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _readable(name: str) -> str:
-    """A file name may be no UTF-8; what is printed and written must be."""
+    """File names may be invalid UTF-8; output must be valid."""
     return os.fsencode(name).decode("utf-8", "replace")

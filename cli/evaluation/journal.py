@@ -1,4 +1,4 @@
-"""Looks as they come, one line each, beside the output: an interrupted run goes on from here."""
+"""Predictions as JSON lines beside the output, so that an interrupted run can be resumed."""
 
 from pathlib import Path
 from types import TracebackType
@@ -11,16 +11,16 @@ from pipeline.errors import CATALOGUE, Blame
 
 
 class Journal:
-    """Holds what was seen by `who`; looks of others stay in the file and are left alone.
+    """Predictions by `identity`, found by the photo's hash; those of other identities stay in the file, unread.
 
-    Without a path it only remembers. Lines are written whole and at once, so a killed process loses none.
+    Without a path it is in memory only. Writes are unbuffered and of whole lines, so a killed process loses none.
     """
 
-    def __init__(self, path: Path | None, who: Identity, *, fresh: bool = False) -> None:
+    def __init__(self, path: Path | None, identity: Identity, *, fresh: bool = False) -> None:
         """Raises OSError if the file cannot be read or written."""
-        self._who = who
+        self._identity = identity
         self._file: BinaryIO | None = None
-        self._looks: dict[str, Prediction] = {}
+        self._predictions: dict[str, Prediction] = {}
         if path is not None:
             self._file = path.open("ab+", buffering=0)
             self._read(keep=not fresh)
@@ -35,14 +35,14 @@ class Journal:
             self._file.close()
 
     def find(self, sha256: str) -> Prediction | None:
-        """An earlier look that need not be repeated."""
-        return self._looks.get(sha256)
+        """An earlier prediction that need not be repeated."""
+        return self._predictions.get(sha256)
 
-    def add(self, look: Prediction) -> None:
-        if _is_final(look):
-            self._looks[look.sha256] = look
+    def add(self, prediction: Prediction) -> None:
+        if _is_final(prediction):
+            self._predictions[prediction.sha256] = prediction
         if self._file is not None:
-            self._file.write(look.model_dump_json().encode() + b"\n")
+            self._file.write(prediction.model_dump_json().encode() + b"\n")
 
     def _read(self, *, keep: bool) -> None:
         assert self._file is not None  # noqa: S101 - the caller opened it
@@ -54,13 +54,14 @@ class Journal:
             return
         for line in data.splitlines():
             try:
-                look = Prediction.model_validate_json(line)
+                prediction = Prediction.model_validate_json(line)
             except ValidationError:
                 continue
-            if look.by == self._who and _is_final(look):
-                self._looks[look.sha256] = look
+            if prediction.by == self._identity and _is_final(prediction):
+                self._predictions[prediction.sha256] = prediction
 
 
-def _is_final(look: Prediction) -> bool:
-    """Whether asking again would end the same: an upstream's or our own trouble passes."""
-    return look.error is None or (look.error in CATALOGUE and CATALOGUE[look.error].blame is Blame.CALLER)
+def _is_final(prediction: Prediction) -> bool:
+    """Whether another attempt would end the same. Failures of the upstream or of our own are temporary."""
+    error = prediction.error
+    return error is None or (error in CATALOGUE and CATALOGUE[error].blame is Blame.CALLER)

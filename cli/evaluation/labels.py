@@ -1,4 +1,4 @@
-"""What a data set's labels mean: label → middle category."""
+"""Meaning of a data set's labels: label → middle category."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -9,17 +9,17 @@ from unicodedata import normalize
 import orjson
 
 from cli.evaluation.records import CannotEvaluate, Labelled
-from pipeline.knowledge.fingerprint import local_model_of
+from pipeline.knowledge.fingerprint import local_model_dir
 from pipeline.knowledge.rulebook import Rulebook
 
 CARD = "model.json"
 
 
 class Labels:
-    """A middle category's Korean name, English name or id, or a class of the local model's training photos.
+    """Known labels: Korean name, English name or id of a middle category; classes of the local model's training photos.
 
-    Such a class can leave open which of two categories a photo is of; then both are right.
-    `extra` names further ones, and comes before these. Neither case matters nor how a file system writes Hangul.
+    A class can be ambiguous between two categories; then both are accepted. `extra` adds labels, and takes precedence.
+    Case and Unicode normal form (file systems differ in Hangul) do not matter.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Labels:
         extra: Mapping[str, str] | None = None,
         also: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        """`also`: class → categories that are right as well. Raises CannotEvaluate if `extra` leads to no category."""
+        """`also`: class → other accepted categories. Raises CannotEvaluate if `extra` maps to an unknown category."""
         self._also = {
             _key(name): frozenset(middles) for name, middles in (also or {}).items() if name not in (extra or {})
         }
@@ -44,11 +44,11 @@ class Labels:
 
     @property
     def help(self) -> str:
-        """All that is known, for people."""
+        """All known labels, for an error message."""
         return "known are:\n" + "\n".join(f"  {line}" for line in self._shown)
 
-    def applied(self, photos: Iterable[Labelled]) -> list[Labelled]:
-        """The photos with their truth. Raises CannotEvaluate naming every unknown label."""
+    def apply(self, photos: Iterable[Labelled]) -> list[Labelled]:
+        """The photos with their truth. Raises CannotEvaluate that lists every unknown label."""
         photos = list(photos)
         unknown = Counter(each.label for each in photos if _key(each.label) not in self._known)
         if unknown:
@@ -61,8 +61,8 @@ class Labels:
 
 
 def load_labels(rulebook: Rulebook, resources: Path, extra: Path | None) -> Labels:
-    """With the classes on the local model's card. `extra` is a JSON object: label → category."""
-    card = orjson.loads((local_model_of(resources) / CARD).read_bytes())
+    """Reads the classes from the local model's card, and `extra`, a JSON file with an object label → category."""
+    card = orjson.loads((local_model_dir(resources) / CARD).read_bytes())
     return Labels(rulebook, card["categories"], _read(extra) if extra else None, card["also"])
 
 

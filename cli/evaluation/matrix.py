@@ -9,7 +9,7 @@ from pipeline.knowledge.rulebook import UNCLASSIFIED
 
 @dataclass(frozen=True)
 class Matrix:
-    """`counts[i][j]`: photos that are of `truths[i]` and were taken for `said[j]`. Names are English."""
+    """`counts[i][j]`: photos of `truths[i]` that were predicted as `said[j]`. Names are English."""
 
     truths: tuple[str, ...]
     said: tuple[str, ...]
@@ -18,7 +18,7 @@ class Matrix:
 
 
 def matrix_of(figures: Figures) -> Matrix:
-    """Rows for the categories that have photos, columns for what was said; abstentions and failures come last."""
+    """Rows are categories with photos, columns are predictions; abstentions and failures come last."""
     names = {each.category: each.name for each in figures.classes}
     names = {**names, UNCLASSIFIED: names.get(UNCLASSIFIED, "abstained"), FAILED: FAILED}
     said = {name for row in figures.confusion.values() for name in row}

@@ -1,4 +1,4 @@
-"""Items → figures. Pure; every definition is in docs/eval.md."""
+"""Metrics over the items of a report. Pure; docs/eval.md defines each of them."""
 
 import math
 from collections import Counter
@@ -21,31 +21,31 @@ from pipeline.knowledge.rulebook import UNCLASSIFIED
 BINS = 10
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 DIGITS = 6
-"""Of every figure, so that equal runs write equal files."""
+"""Decimal places of every figure, so that equal runs write equal files."""
 
 FAILED = "failed"
-"""What a photo that ended with an error is taken for, in the confusion matrix."""
+"""Column of the confusion matrix for photos that ended with an error."""
 
 
-def item_of(photo: Labelled, look: Prediction) -> Item:
-    """Where the label can mean what the model guessed, it does."""
-    truth = look.guess if look.guess in photo.also else photo.truth
+def item_of(photo: Labelled, prediction: Prediction) -> Item:
+    """The truth is the guess if that is in `photo.also`, the label's other categories."""
+    truth = prediction.guess if prediction.guess in photo.also else photo.truth
     return Item(
         photo=photo.photo,
-        sha256=look.sha256,
+        sha256=prediction.sha256,
         label=photo.label,
         truth=truth,
-        predicted=look.predicted,
-        guess=look.guess,
-        confidence=look.confidence,
-        candidates=look.candidates,
-        error=look.error,
-        verdict=_verdict(truth, look),
+        predicted=prediction.predicted,
+        guess=prediction.guess,
+        confidence=prediction.confidence,
+        candidates=prediction.candidates,
+        error=prediction.error,
+        verdict=_verdict(truth, prediction),
     )
 
 
 def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
-    """`items` are one or more; `names` are the English names of the categories, in the taxonomy's order."""
+    """Metrics of one or more `items`; `names`: category → English name, in the taxonomy's order."""
     verdicts = Counter(item.verdict for item in items)
     truths = {item.truth for item in items}
     said = {item.predicted for item in items if item.predicted} - {UNCLASSIFIED}
@@ -65,7 +65,7 @@ def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
 
 
 def calibration_of(items: Iterable[Item]) -> Calibration:
-    """Of the guesses, whether or not they were said: an abstention has a confidence, too."""
+    """Calibration of the guesses, abstentions included: they have a confidence, too."""
     guessed = [
         (item.confidence, item.guess == item.truth) for item in items if item.guess and item.confidence is not None
     ]
@@ -76,18 +76,18 @@ def calibration_of(items: Iterable[Item]) -> Calibration:
     )
 
 
-def latency_of(looks: Iterable[Prediction]) -> Latency:
-    seconds = sorted(look.seconds for look in looks if look.seconds is not None)
+def latency_of(predictions: Iterable[Prediction]) -> Latency:
+    seconds = sorted(each.seconds for each in predictions if each.seconds is not None)
     return Latency(p50=_percentile(seconds, 0.50), p95=_percentile(seconds, 0.95))
 
 
-def _verdict(truth: str, look: Prediction) -> Verdict:
-    """To abstain is right where the truth is that it is of no category."""
-    if look.predicted is None:
+def _verdict(truth: str, prediction: Prediction) -> Verdict:
+    """To abstain is right where the truth itself is `UNCLASSIFIED`."""
+    if prediction.predicted is None:
         return Verdict.FAILED
-    if look.predicted == truth:
+    if prediction.predicted == truth:
         return Verdict.RIGHT
-    return Verdict.ABSTAINED if look.predicted == UNCLASSIFIED else Verdict.WRONG
+    return Verdict.ABSTAINED if prediction.predicted == UNCLASSIFIED else Verdict.WRONG
 
 
 def _class(category: str, name: str, items: Sequence[Item]) -> ClassFigures:
@@ -108,7 +108,7 @@ def _class(category: str, name: str, items: Sequence[Item]) -> ClassFigures:
 
 
 def _confusion(items: Sequence[Item]) -> dict[str, dict[str, int]]:
-    """Only cells that are not zero."""
+    """Truth → prediction → photos; cells of zero are left out."""
     table: dict[str, dict[str, int]] = {}
     for (truth, said), photos in sorted(Counter((item.truth, item.predicted or FAILED) for item in items).items()):
         table.setdefault(truth, {})[said] = photos

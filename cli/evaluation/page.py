@@ -1,4 +1,4 @@
-"""The report as one HTML file: no script, no link to anywhere, the mistakes' photos inlined."""
+"""The report as one HTML file: no scripts, no external links, photos of the mistakes inlined."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from pipeline.types import SourceImage
 
 TEMPLATE = "page.html"
 
-SHOWN_MISTAKES = 120
+MAX_SHOWN_MISTAKES = 120
 
 
 def mistakes_of(report: Report) -> list[Item]:
-    """The items that the page shows: wrong ones first, the surest of these first."""
+    """The items that the page shows: by verdict, wrong ones first, then by falling confidence."""
     order = list(Verdict)
     wrong = [item for item in report.items if item.verdict is not Verdict.RIGHT]
     ranked = sorted(wrong, key=lambda item: (order.index(item.verdict), -(item.confidence or 0.0), item.photo))
-    return ranked[:SHOWN_MISTAKES]
+    return ranked[:MAX_SHOWN_MISTAKES]
 
 
 def render_page(report: Report, pictures: Mapping[str, SourceImage]) -> str:
-    """`pictures` are by name of the photo; a mistake without one, such as a broken file, is shown by name."""
+    """`pictures`: photo → thumbnail. A mistake without one, such as a broken file, is shown by name."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -1,4 +1,4 @@
-"""Photos on disk → looks: prepared and observed as in a job, without queue and fetch."""
+"""Photos on disk → predictions: prepared and observed as in a job, without queue and fetch."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Predictor:
-    """One model of a pipeline, and the decoder before it."""
+    """One model of a pipeline, with the decoder in front of it."""
 
     def __init__(
         self, pipeline: Pipeline, decoder: ImageDecoder, settings: PipelineSettings, model: str | None
@@ -51,27 +51,27 @@ class Predictor:
         self.is_local = is_local(name)
         self.priced = self.is_local or name in settings.prices
 
-    async def look(self, data: bytes, sha256: str) -> Prediction:
-        """Never raises: what goes wrong is in the look."""
+    async def predict(self, data: bytes, sha256: str) -> Prediction:
+        """Never raises: a failure is the prediction's `error`."""
         try:
             if len(data) > self.max_bytes:
                 raise SourceTooLarge(f"more than {self.max_bytes} bytes")  # noqa: TRY301 - as the fetcher would
             image = await self._decoder.prepare(data)
-            return await self._observed(image, sha256)
+            return await self._observe(image, sha256)
         except PipelineError as error:
             return self._failed(error, sha256, Usage())
         except Exception as error:
             log.exception("photo.crashed")
             return self._failed(Internal(type(error).__name__), sha256, Usage())
 
-    async def _observed(self, image: SourceImage, sha256: str) -> Prediction:
-        """Tries as often as a job would. What failed attempts cost is counted, their time is not."""
+    async def _observe(self, image: SourceImage, sha256: str) -> Prediction:
+        """Retries as a job would. The usage of failed attempts is counted, their time is not."""
         spent = Usage()
         retries = 0
         while True:
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             try:
-                seen = await self._vision.observe(image, self._job)
+                observation = await self._vision.observe(image, self._job)
             except PipelineError as error:
                 spent += error.spent.usage if error.spent else Usage()
                 plan = decide(error, retries=retries, time_left=math.inf, chance=random.random())  # noqa: S311 - jitter
@@ -80,31 +80,32 @@ class Predictor:
                 await asyncio.sleep(plan.seconds)
                 retries += 1
             else:
-                return self._look_of(seen, sha256, seconds=time.perf_counter() - began, spent=spent)
+                return self._prediction_of(observation, sha256, seconds=time.perf_counter() - started_at, spent=spent)
 
     def _failed(self, error: PipelineError, sha256: str, spent: Usage) -> Prediction:
         log.warning("photo.failed", code=error.spec.code, detail=error.detail)
         return Prediction(sha256=sha256, by=self.identity, error=error.spec.code, usage=spent)
 
-    def _look_of(self, seen: Observation, sha256: str, *, seconds: float, spent: Usage) -> Prediction:
-        first = seen.candidates[0].middle_category if seen.candidates else seen.classification.middle_category
+    def _prediction_of(self, observation: Observation, sha256: str, *, seconds: float, spent: Usage) -> Prediction:
+        classified = observation.classification.middle_category
+        likeliest = observation.candidates[0].middle_category if observation.candidates else classified
         return Prediction(
             sha256=sha256,
             by=self.identity,
-            predicted=seen.classification.middle_category,
-            guess=None if first == UNCLASSIFIED else first,
-            confidence=round(seen.confidence, 6),
+            predicted=classified,
+            guess=None if likeliest == UNCLASSIFIED else likeliest,
+            confidence=round(observation.confidence, 6),
             candidates=tuple(
-                each.model_copy(update={"confidence": round(each.confidence, 6)}) for each in seen.candidates
+                each.model_copy(update={"confidence": round(each.confidence, 6)}) for each in observation.candidates
             ),
-            usage=seen.usage + spent,
+            usage=observation.usage + spent,
             seconds=round(seconds, 6),
         )
 
 
 @asynccontextmanager
-async def open_eye(settings: PipelineSettings, model: str | None) -> AsyncIterator[Predictor]:
-    """Raises CannotEvaluate for mistakes in the resources, too."""
+async def open_predictor(settings: PipelineSettings, model: str | None) -> AsyncIterator[Predictor]:
+    """Raises CannotEvaluate for an unknown model or invalid resources."""
     try:
         pipeline = build_pipeline(settings)
     except (ValueError, OSError) as error:
@@ -117,43 +118,43 @@ async def open_eye(settings: PipelineSettings, model: str | None) -> AsyncIterat
         await pipeline.close()
 
 
-async def look_at_all(
+async def predict_all(
     photos: Sequence[Labelled],
-    eye: Predictor,
+    predictor: Predictor,
     journal: Journal,
     *,
     concurrency: int,
-    tell: Callable[[Labelled, Prediction, bool], None],
+    on_prediction: Callable[[Labelled, Prediction, bool], None],
 ) -> list[Prediction]:
-    """In the order of the photos. `tell` hears of each as it is done, and whether it came from the journal."""
-    gate = asyncio.Semaphore(concurrency)
+    """Predictions in the order of the photos. `on_prediction(photo, prediction, was_in_journal)` is called for each."""
+    slots = asyncio.Semaphore(concurrency)
 
     async def one(each: Labelled) -> Prediction:
-        async with gate:
+        async with slots:
             bind_contextvars(photo=each.photo)
-            data = await asyncio.to_thread(_read, each.path, eye.max_bytes + 1)
+            data = await asyncio.to_thread(_read, each.path, predictor.max_bytes + 1)
             sha256 = hashlib.sha256(data).hexdigest() if data is not None else ""
             earlier = journal.find(sha256)
-            look = earlier or await _new(eye, journal, data, sha256)
-            tell(each, look, earlier is not None)
-            return look
+            prediction = earlier or await _predict_new(predictor, journal, data, sha256)
+            on_prediction(each, prediction, earlier is not None)
+            return prediction
 
     return list(await asyncio.gather(*map(one, photos)))
 
 
-async def _new(eye: Predictor, journal: Journal, data: bytes | None, sha256: str) -> Prediction:
+async def _predict_new(predictor: Predictor, journal: Journal, data: bytes | None, sha256: str) -> Prediction:
     if data is None:
-        return Prediction(sha256=sha256, by=eye.identity, error=SourceNotFound.spec.code)
-    look = await eye.look(data, sha256)
-    journal.add(look)
-    return look
+        return Prediction(sha256=sha256, by=predictor.identity, error=SourceNotFound.spec.code)
+    prediction = await predictor.predict(data, sha256)
+    journal.add(prediction)
+    return prediction
 
 
 def _read(path: Path, limit: int) -> bytes | None:
-    """The first `limit` bytes: what is longer is refused by then. None if it cannot be read."""
+    """The first `limit` bytes, enough to see that a file is too large. None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: no path at all, such as one with a null byte.
+    except (OSError, ValueError) as error:  # ValueError: not a path, such as one with a null byte.
         log.warning("photo.unreadable", error=type(error).__name__)
         return None

@@ -1,4 +1,4 @@
-"""What an evaluation knows: labelled photos, looks of a model at them, and the report. Data only."""
+"""The data of an evaluation: labelled photos, predictions of a model, and the report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ SCHEMA_VERSION: Final = 1
 
 
 class CannotEvaluate(ValueError):
-    """Nothing was evaluated, or nothing could be written. The text is for the person who asked."""
+    """Nothing was evaluated, or nothing could be written. The message is printed to the user."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo with its label as the data set has it and the middle category that this means. `photo` is its name.
+    """A photo by name (`photo`), with the data set's label and the middle category that it means (`truth`).
 
-    `also` are categories that the label can mean as well.
+    `also`: other categories accepted for this label.
     """
 
     photo: str
@@ -30,7 +30,7 @@ class Labelled:
 
 
 class Identity(VersionTolerant):
-    """Who looks: what an observation depends on besides the photo. `setup` is a fingerprint of the settings."""
+    """Everything but the photo that a prediction depends on. `setup` is a fingerprint of the settings."""
 
     model: str
     pipeline_version: str
@@ -38,9 +38,9 @@ class Identity(VersionTolerant):
 
 
 class Prediction(VersionTolerant):
-    """One photo as one model saw it: a line of the journal. Either `predicted` or `error` is there.
+    """One model's prediction for one photo: a line of the journal. Either `predicted` or `error` is set.
 
-    `guess` is the likeliest category, said or not; `seconds` are the model's own.
+    `guess` is the likeliest category, also when the model abstained; `seconds` is the time of the vision stage.
     """
 
     sha256: str
@@ -77,9 +77,9 @@ class Item(VersionTolerant):
 
 
 class ClassFigures(VersionTolerant):
-    """One category that is the truth of a photo or was said of one.
+    """One category that is the truth or the prediction of a photo.
 
-    `precision` is None where nothing was taken for it, `recall` where it has no photo.
+    `precision` is None without predictions of it, `recall` without photos of it.
     """
 
     category: str
@@ -93,7 +93,7 @@ class ClassFigures(VersionTolerant):
 
 
 class Bin(VersionTolerant):
-    """Guesses whose confidence lies above `low` and not above `high`: their mean confidence, and how many are right."""
+    """Guesses with a confidence above `low`, up to `high`: their mean confidence, and the share that is right."""
 
     low: float
     high: float
@@ -111,9 +111,8 @@ class Calibration(VersionTolerant):
 
 
 class Selective(VersionTolerant):
-    """If only guesses of at least `threshold` were said: the share of photos that is answered, and how many are right.
-
-    Without a threshold: what the model did say.
+    """Selective prediction, if only guesses of at least `threshold` counted: the share of photos answered, and their
+    accuracy. Without a threshold: the predictions as they were.
     """
 
     threshold: float | None
@@ -122,9 +121,9 @@ class Selective(VersionTolerant):
 
 
 class Figures(VersionTolerant):
-    """All photos count: one that abstained or failed is not right. `confusion` is truth → what was said → photos.
+    """All photos count: an abstention or failure is not right. `confusion` is truth → prediction → photos.
 
-    `guess_accuracy` is the accuracy if every guess were said: that of the model without its threshold.
+    `guess_accuracy` is the accuracy of the guesses: that of the model without its threshold.
     """
 
     photos: int
@@ -140,16 +139,16 @@ class Figures(VersionTolerant):
 
 
 class Latency(VersionTolerant):
-    """Seconds of the vision stage alone, of the photos that it answered."""
+    """Seconds of the vision stage alone, over the photos that did not fail."""
 
     p50: float | None
     p95: float | None
 
 
 class Run(VersionTolerant):
-    """What differs between two runs that found the same. `resumed` photos were taken from the journal.
+    """Everything that may differ between two runs with equal results. `resumed` photos came from the journal.
 
-    `usage` is that of all photos, whenever they were looked at; `priced` says whether their price is known.
+    `usage` is that of all photos, earlier runs included; `priced`: their price is known.
     """
 
     dataset: str
@@ -163,7 +162,7 @@ class Run(VersionTolerant):
 
 
 class Report(VersionTolerant):
-    """The JSON output. All but `run` is the same for two runs that found the same."""
+    """The JSON output. All but `run` is equal for two runs with equal results."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     by: Identity

@@ -1,7 +1,10 @@
-"""How each photo of a run ended, as data: for the table, for --json and for the exit code."""
+"""Outcome of each photo of a run: for the table, for --json and for the exit code."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from client import ApiProblem, Job
 
@@ -39,7 +42,7 @@ class Outcome:
 
     @property
     def seconds(self) -> float | None:
-        """From the moment the API took it to its end."""
+        """From the submit to the end of the job."""
         if self.job is None or self.job.finished_at is None:
             return None
         return round(self.job.finished_at - self.job.created_at, 3)
@@ -78,3 +81,8 @@ class Expectation:
 
     def is_met_by(self, outcome: Outcome) -> bool:
         return (outcome.category, outcome.error_code) == (self.category, self.error)
+
+
+def expectations_in(folder: Path) -> list[Expectation]:
+    """Reads the folder's `expected.json`."""
+    return [Expectation(**entry) for entry in orjson.loads((folder / "expected.json").read_bytes())]

@@ -1,18 +1,18 @@
-"""Free ports on loopback: those taken by others are stepped around, and two runs of ours never choose the same."""
+"""Free ports on loopback: skips those in use, and two stacks never choose the same."""
 
 import socket
 from dataclasses import dataclass
 
-STEPS = 100
+MAX_STEPS = 100
 
 
 class PortTaken(Exception):
-    """The port that was asked for is in use."""
+    """The requested port is in use, or there is no free one."""
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """A port that is ours until `release`, or until this process ends."""
+    """A port reserved until `release`, or until this process ends."""
 
     port: int
     _lock: socket.socket
@@ -22,11 +22,11 @@ class Reservation:
 
 
 def reserve(port: int) -> Reservation:
-    """Exactly `port`. Raises PortTaken."""
+    """Reserve exactly `port`. Raises PortTaken."""
     lock = socket.socket(socket.AF_UNIX)
     try:
-        # Nobody listens on the port until the server we start does. This name in the kernel's abstract namespace
-        # keeps other runs of ours away meanwhile; it leaves no file behind.
+        # The port is free until our server listens. Until then this name in the kernel's abstract namespace keeps other
+        # stacks away; it leaves no file behind.
         lock.bind(f"\0bunri-port-{port}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -38,8 +38,8 @@ def reserve(port: int) -> Reservation:
 
 
 def reserve_from(start: int) -> Reservation:
-    """The first free port from `start` on. Raises PortTaken when there is none for a long way."""
-    for port in range(start, min(start + STEPS, 65536)):
+    """Reserve the first free port from `start` on. Raises PortTaken when 100 in a row are in use."""
+    for port in range(start, min(start + MAX_STEPS, 65536)):
         try:
             return reserve(port)
         except PortTaken:

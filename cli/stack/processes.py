@@ -1,4 +1,4 @@
-"""One supervised process: its own session and log file, started again when it dies, gone when we are."""
+"""One supervised process: in its own session, with its own log file; restarted when it dies, ended when we end."""
 
 import asyncio
 import ctypes
@@ -13,21 +13,21 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 10.0
+MIN_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 10.0
 STABLE_SECONDS = 30.0
-"""A process that lived so long starts again at once; one that dies sooner waits twice as long each time."""
+"""A process that lived longer is restarted after the shortest pause; else the pause doubles each time."""
 
 LOG_LINES = 15
 
 
 class StartFailed(Exception):
-    """A process did not come up. The message holds the end of its log."""
+    """A process did not start. The message is for the user; it may hold the end of the log."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `env` is added to ours; `log` is appended to."""
+    """The command of one process. `env` is added to our environment; output is appended to `log`."""
 
     name: str
     argv: list[str]
@@ -36,7 +36,7 @@ class Command:
 
 
 class Supervised:
-    """Runs a command until `stop`. `on_restart` is told each time that it has died and will run again."""
+    """Runs a command until `stop`. `on_restart(name, exit_code)` is called each time before it is restarted."""
 
     def __init__(self, command: Command, on_restart: Callable[[str, int], None]) -> None:
         self.command = command
@@ -56,11 +56,11 @@ class Supervised:
         self._process = await self._spawn()
 
     def keep_alive(self) -> None:
-        """From now on, start it again whenever it dies."""
+        """From now on, restart it whenever it dies."""
         self._watch = asyncio.create_task(self._keep_alive(), name=f"watch-{self.command.name}")
 
     async def stop(self, *, within: float) -> None:
-        """SIGTERM, and SIGKILL for one that does not heed it in so many seconds."""
+        """SIGTERM, then SIGKILL after `within` seconds."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -80,12 +80,13 @@ class Supervised:
         return ""
 
     async def _keep_alive(self) -> None:
-        pause = FIRST_PAUSE
+        pause = MIN_PAUSE_SECONDS
         while True:
-            began = time.monotonic()
+            started_at = time.monotonic()
             assert self._process is not None  # noqa: S101 - started before it is watched
             code = await self._process.wait()
-            pause = FIRST_PAUSE if time.monotonic() - began > STABLE_SECONDS else min(pause * 2, LONGEST_PAUSE)
+            was_stable = time.monotonic() - started_at > STABLE_SECONDS
+            pause = MIN_PAUSE_SECONDS if was_stable else min(pause * 2, MAX_PAUSE_SECONDS)
             self._on_restart(self.command.name, code)
             await asyncio.sleep(pause)
             self._process = await self._spawn()
@@ -99,12 +100,12 @@ class Supervised:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # A Ctrl-C in the terminal is for us: we stop the others in order.
+                start_new_session=True,  # Ctrl-C in the terminal reaches only us: we stop the processes in order.
                 preexec_fn=lambda: _die_with(parent),
             )
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the whole session, so that nothing the process started stays behind a SIGKILL."""
+        """SIGKILL goes to the whole session, so that no child survives; other signals to the process alone."""
         assert self._process is not None  # noqa: S101 - only what runs is stopped
         with suppress(ProcessLookupError):
             if number is signal.SIGKILL:
@@ -114,7 +115,7 @@ class Supervised:
 
 
 def _die_with(parent: int) -> None:
-    """In the child, before exec: have the kernel end it when we die, even by SIGKILL."""
+    """Runs in the child, before exec: the kernel sends it SIGTERM when we die, even by SIGKILL."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)

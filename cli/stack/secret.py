@@ -1,4 +1,4 @@
-"""The secret that signs webhooks, for whoever names none: made once for a data directory, and kept in it."""
+"""The default secret of webhooks, without WORKERS_WEBHOOK_SECRETS: created once, and kept in the data directory."""
 
 import base64
 import os
@@ -14,7 +14,7 @@ FILE = "webhook-secret"
 
 
 def webhook_secret(data_dir: Path) -> tuple[str, Path]:
-    """The secret and its file. Raises StartFailed when something else is in it. For one caller at a time."""
+    """The secret and its file. Raises StartFailed when the file holds no secret. Not safe for concurrent callers."""
     file = data_dir / FILE
     if not file.exists():
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

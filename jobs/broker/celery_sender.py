@@ -10,14 +10,14 @@ from celery import Celery
 
 from jobs.broker.message import RUN_JOB
 from jobs.broker.options import dead_letter_queue, is_rabbitmq, publisher_settings
-from jobs.redis.connection import QueueUnavailable
+from jobs.errors import QueueUnavailable
 from jobs.settings import JobsSettings
 
-LARGEST_BATCH = 200
+MAX_BATCH = 200
 
 
 class Message(NamedTuple):
-    """On its way to the queue of its lane; `sent` hears of it."""
+    """A message for the queue of its lane; `sent` is settled with the outcome."""
 
     job_id: str
     lane: str
@@ -73,7 +73,7 @@ class CelerySender:
             batch = self._batch_from(first)
             try:
                 producer = self._publish(batch, producer)
-            except Exception as error:  # noqa: BLE001 - whatever the transport raises, the caller must hear of it
+            except Exception as error:  # noqa: BLE001 - whatever the transport raises, the caller must get it
                 producer = None
                 _settle(batch, QueueUnavailable(type(error).__name__))
             else:
@@ -124,7 +124,7 @@ class CelerySender:
     def _batch_from(self, first: Message) -> list[Message]:
         batch = [first]
         with suppress(queue.Empty):
-            while len(batch) < LARGEST_BATCH:
+            while len(batch) < MAX_BATCH:
                 item = self._waiting.get_nowait()
                 if item is None:
                     self._waiting.put(None)

@@ -1,22 +1,22 @@
-"""How Celery is told about the broker, Redis or RabbitMQ: the same for whoever publishes and whoever consumes."""
+"""Celery's settings for the broker, Redis or RabbitMQ, for publishers and consumers alike."""
 
 from typing import Any
 
 from kombu.entity import Queue
 
-from jobs.redis.url import broker_place, is_redis
+from jobs.redis.url import is_redis, kombu_url
 from jobs.settings import JobsSettings
 
-HEARTBEAT = 10
-"""Seconds; a worker misses RabbitMQ after two of them."""
+HEARTBEAT_SECONDS = 10
+"""A worker takes RabbitMQ for lost after two of them."""
 
-CONSUMER_TIMEOUT = 10.0
+CONSUMER_TIMEOUT_SECONDS = 10.0
 """Seconds that a worker's broker thread may wait for Redis; kombu has no limit unless told (facts.md, Celery 9)."""
 
-MOST_DELIVERIES = 10
-"""How often RabbitMQ hands out one message before it lays it aside. The ledger ends a job long before that."""
+MAX_DELIVERIES = 10
+"""Deliveries of one message before RabbitMQ dead-letters it. The ledger ends a job long before that."""
 
-MOST_DEAD_LETTERS = 10_000
+MAX_DEAD_LETTERS = 10_000
 
 
 def is_rabbitmq(settings: JobsSettings) -> bool:
@@ -25,11 +25,12 @@ def is_rabbitmq(settings: JobsSettings) -> bool:
 
 def consumer_settings(settings: JobsSettings, *queues: str) -> dict[str, Any]:
     """For a worker, whose connection is read on a thread of its own."""
-    return _broker_settings(settings, queues, timeout=CONSUMER_TIMEOUT) | {"broker_heartbeat": HEARTBEAT}
+    found = _broker_settings(settings, queues, timeout=CONSUMER_TIMEOUT_SECONDS)
+    return found | {"broker_heartbeat": HEARTBEAT_SECONDS}
 
 
 def publisher_settings(settings: JobsSettings, *queues: str) -> dict[str, Any]:
-    """For whoever sends messages: it hears whether the broker has taken one, or hears nothing for so long."""
+    """For a publisher: the broker confirms each message, or the publish times out after `redis_timeout`."""
     found = _broker_settings(settings, queues, timeout=settings.redis_timeout)
     if is_rabbitmq(settings):
         found["broker_transport_options"] = {"confirm_publish": True}
@@ -37,7 +38,7 @@ def publisher_settings(settings: JobsSettings, *queues: str) -> dict[str, Any]:
 
 
 def _broker_settings(settings: JobsSettings, queues: tuple[str, ...], *, timeout: float) -> dict[str, Any]:
-    url, options = broker_place(settings.broker)
+    url, options = kombu_url(settings.broker)
     if is_rabbitmq(settings):
         return {"broker_url": url, "task_queues": [_quorum_queue(name) for name in queues]}
     if is_redis(settings.broker):
@@ -67,15 +68,15 @@ def dead_letters(queue: str) -> str:
 
 
 def dead_letter_queue(queue: str) -> Queue:
-    """What RabbitMQ laid aside, for a person to look at; the oldest makes room."""
-    arguments = {"x-queue-type": "quorum", "x-max-length": MOST_DEAD_LETTERS}
+    """Messages that RabbitMQ dead-lettered, for a person to look at; the oldest makes room."""
+    arguments = {"x-queue-type": "quorum", "x-max-length": MAX_DEAD_LETTERS}
     return Queue(dead_letters(queue), routing_key=dead_letters(queue), queue_arguments=arguments)
 
 
 def _quorum_queue(name: str) -> Queue:
     arguments = {
         "x-queue-type": "quorum",
-        "x-delivery-limit": MOST_DELIVERIES,
+        "x-delivery-limit": MAX_DELIVERIES,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead_letters(name),
     }

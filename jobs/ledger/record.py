@@ -1,4 +1,4 @@
-"""How a job is written down: its fields and events as Redis keeps them, to and from our types. Pure."""
+"""Converts a job's stored fields and events to and from our types. Pure."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -22,22 +22,19 @@ from pipeline.types import (
 PAID = "paid:"
 """Prefix of the fields that each hold one PaidCall."""
 
-NO_CHARGES: list[Any] = [0]
-
 Fields = dict[str, str | int | float | bytes]
 
 
 def flat(fields: Mapping[str, object]) -> list[Any]:
-    """Fields as script arguments: how many follow, then name, value, name, value…"""
-    pairs = [part for pair in fields.items() for part in pair]
-    return [len(pairs), *pairs]
+    """Fields as a list of script arguments: name, value, name, value…"""
+    return [part for pair in fields.items() for part in pair]
 
 
 def charges(claim: Claim, steps: Iterable[StageEvent] = (), spent: PaidCall | None = None) -> list[Any]:
-    """Script arguments for `charge` in the prelude: what the steps' checkpoints were paid for, and one call more.
+    """Script arguments for `charge` in the prelude: the paid calls behind the steps' checkpoints, and `spent`.
 
-    A claim has at most one call that came to nothing, and each stage once: that is how a repeat is known. A call that
-    no tokens were counted for was not paid for; so are those of the local model.
+    A claim has at most one call that came to nothing, and each stage once: that is how a repeat is recognised. Calls
+    without token counts, such as the local model's, are not charged.
     """
     calls = {
         step.stage.value: PaidCall(model=made.model, usage=made.usage)
@@ -46,13 +43,12 @@ def charges(claim: Claim, steps: Iterable[StageEvent] = (), spent: PaidCall | No
     }
     if spent:
         calls["spent"] = spent
-    arguments = [
+    return [
         argument
         for name, call in calls.items()
         if call.usage.input_tokens or call.usage.output_tokens
         for argument in (f"{PAID}{claim.token}:{name}", call.model_dump_json(), call.model, *_amounts(call.usage))
     ]
-    return [len(arguments), *arguments]
 
 
 def _amounts(usage: Usage) -> tuple[int, int, int, int]:
@@ -76,7 +72,7 @@ def progress_of(event: StageEvent) -> int:
 
 
 def steps_of(job_id: str, events: Iterable[StageEvent]) -> tuple[Fields, list[bytes]]:
-    """What the record and the event list gain by these steps."""
+    """New fields for the record, and new entries for the event list."""
     fields: Fields = {}
     bodies = []
     for event in events:
@@ -106,13 +102,13 @@ def retries_of(fields: Mapping[bytes, bytes]) -> dict[str, int]:
 
 
 def usage_of(fields: Mapping[bytes, bytes]) -> Usage:
-    """What the job has cost: all its calls, also those of attempts that failed."""
+    """Usage of all calls of the job, also of attempts that failed."""
     paid = (value for name, value in fields.items() if name.startswith(PAID.encode()))
     return sum((PaidCall.model_validate_json(value).usage for value in paid), Usage())
 
 
 def priority_of(value: bytes | None) -> Priority:
-    """A record of another version may have none, or one that we do not know: then somebody waits for the job."""
+    """Interactive if the record, written by another version, has none or an unknown one."""
     return Priority.BULK if value == Priority.BULK.encode() else Priority.INTERACTIVE
 
 

@@ -1,7 +1,4 @@
-"""The connection to Redis, and what trouble with it is called.
-
-The ledger, and whatever else the fleet shares, builds on it.
-"""
+"""The connection to Redis, and the translation of its errors. The ledger and all that the fleet shares build on it."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +10,12 @@ import redis.asyncio as redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
+from jobs.errors import LedgerUnavailable
 from jobs.redis.url import sentinels
 from jobs.settings import JobsSettings
 
-MOST_CONNECTIONS = 50
-"""Of one process. More do not make one loop faster, and a crowd of clients would open one each, all at once."""
+MAX_CONNECTIONS = 50
+"""Connections of one process. More do not make one loop faster, and many clients would open one each, all at once."""
 
 SERVER_TROUBLE = {
     "OOM": "Redis is full: its maxmemory is reached",
@@ -32,19 +30,11 @@ SERVER_TROUBLE = {
 """Error replies of a Redis that cannot serve now, by their first word."""
 
 
-class LedgerUnavailable(Exception):
-    """Redis did not answer, or not in time, or it cannot serve now. A write may or may not have happened."""
-
-
-class QueueUnavailable(Exception):
-    """The broker did not take the message in time. It may have it all the same."""
-
-
 class FastConnection:
-    """redis-py's connection, whose two habits do not suit us."""
+    """redis-py connection with two overrides: packing in C, and a send without `wait_for` (loses cancellations)."""
 
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
-        """As redis-py does, in C: a script's thirty arguments take it 60 µs."""
+        """Packs in C (hiredis): redis-py takes 60 µs for a script's thirty arguments."""
         return [hiredis.pack_command((*name.split(), *arguments)) for name, *arguments in commands]
 
     async def send_packed_command(self: Any, command: Iterable[bytes], *, check_health: bool = True) -> None:
@@ -62,7 +52,7 @@ class FastConnection:
 
 
 class CheckedPool:
-    """redis-py does not see that a connection was closed while nobody used it, and would send on it."""
+    """Pool that replaces connections which the server closed while idle; redis-py would send on them."""
 
     connection_class: type
 
@@ -86,12 +76,12 @@ class _SentinelPool(CheckedPool, SentinelConnectionPool):
 
 
 def connect(settings: JobsSettings) -> redis.Redis:
-    """To the ledger. One per process."""
+    """Client of the ledger's Redis. One per process."""
     return connect_to(settings.redis_url.get_secret_value(), settings.redis_timeout)
 
 
 def connect_to(url: str, timeout: float) -> redis.Redis:
-    """Connects on first use. Nothing is tried twice here: who calls knows what may be repeated."""
+    """Connects on first use. No retries here: only the caller knows what may be repeated."""
     timeouts = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     options: dict[str, Any] = {
         **timeouts,
@@ -99,7 +89,7 @@ def connect_to(url: str, timeout: float) -> redis.Redis:
         "health_check_interval": 30,
     }
     if (watched := sentinels(url)) is None:
-        pool = _Pool.from_url(url, max_connections=MOST_CONNECTIONS, timeout=2 * timeout, **options)
+        pool = _Pool.from_url(url, max_connections=MAX_CONNECTIONS, timeout=2 * timeout, **options)
         return redis.Redis.from_pool(pool)
     options |= {"username": watched.username, "password": watched.password, "db": watched.db}
     asked = Sentinel(watched.hosts, sentinel_kwargs={**timeouts, "password": watched.sentinel_password})  # type: ignore[no-untyped-call]  # not annotated
@@ -108,7 +98,7 @@ def connect_to(url: str, timeout: float) -> redis.Redis:
 
 
 async def disconnect(client: redis.Redis) -> None:
-    """Close the client, and what asks the Sentinels for it."""
+    """Close the client and its connections to the Sentinels."""
     await client.aclose()
     if (asked := getattr(client.connection_pool, "sentinel_manager", None)) is not None:
         await asked.aclose()
@@ -116,7 +106,7 @@ async def disconnect(client: redis.Redis) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Trouble of Redis as LedgerUnavailable. A mistake of ours, in a script or in a key's type, stays what it is."""
+    """Raise Redis' trouble as LedgerUnavailable. A bug of ours, in a script or a key's type, is raised unchanged."""
     try:
         yield
     except (RedisError, OSError) as error:
@@ -131,7 +121,7 @@ def translated() -> Iterator[None]:
 
 
 def _trouble(error: Exception) -> str | None:
-    """What the server says of itself. redis-py cuts off a word that it knows; Redis 6 hides it in a script's error."""
+    """The server's trouble in words. redis-py cuts off a code it knows; Redis 6 hides it in a script's error."""
     word = getattr(error, "status_code", None)
     if word in SERVER_TROUBLE:
         return SERVER_TROUBLE[word]

@@ -1,7 +1,7 @@
-"""The scripts in `lua/`, each run by Redis as one atomic step; they and frequent reads share round trips."""
+"""Runs the scripts in `lua/`, each as one atomic step of Redis. Scripts and frequent reads share round trips."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
@@ -11,8 +11,11 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-MOST_TOGETHER = 200
-"""Calls in one round trip, so that none waits long for the others' answers."""
+from jobs.redis.keys import LUA_CONSTANTS
+from jobs.redis.signatures import SIGNATURES
+
+MAX_CALLS_PER_TRIP = 200
+"""A limit, so that no call waits long for the others' answers."""
 
 
 class Scripts:
@@ -23,7 +26,7 @@ class Scripts:
     """
 
     def __init__(self, client: Redis, timeout: float) -> None:
-        """`timeout`: the most seconds that a round trip takes. A call waits for one at most, and then for its own."""
+        """`timeout`: seconds for one round trip. A call waits for the one on its way at most, and then for its own."""
         self._client = client
         self._timeout = timeout
         self._waiting: list[_Call] = []
@@ -31,17 +34,17 @@ class Scripts:
         self._connection: Any = None
 
     def load(self, name: str) -> "Script":
-        """`lua/<name>.lua` behind the prelude."""
-        folder = files("jobs.redis") / "lua"
-        text = (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
-        return Script(self, self._client.register_script(text))
+        """The script `lua/<name>.lua`, to be called with the names of its signature."""
+        signature = SIGNATURES[name]
+        script = self._client.register_script(script_text(name))
+        return Script(self, script, signature.binder(), len(signature.keys))
 
     async def run(self, command: Sequence[Any]) -> Any:
-        """Raises what redis-py does, or TimeoutError. A call that is given up before it was sent is never sent."""
+        """Raises redis-py's errors, or TimeoutError. A call that is cancelled before it was sent is never sent."""
         return await self._join(command)
 
     async def run_all(self, *commands: Sequence[Any]) -> list[Any]:
-        """Plain commands, too: each a step of its own, in this order and, but for the largest crowds, in one trip."""
+        """Several commands, each a step of its own, in this order; in one round trip unless very many calls wait."""
         return await asyncio.gather(*map(self._join, commands))
 
     def _join(self, command: Sequence[Any]) -> asyncio.Future[Any]:
@@ -54,25 +57,25 @@ class Scripts:
     async def _send(self) -> None:
         try:
             while self._waiting:
-                batch = [call for call in self._waiting[:MOST_TOGETHER] if not call.answer.done()]
-                del self._waiting[:MOST_TOGETHER]
+                batch = [call for call in self._waiting[:MAX_CALLS_PER_TRIP] if not call.answer.done()]
+                del self._waiting[:MAX_CALLS_PER_TRIP]
                 for call, reply in zip(batch, await self._replies(batch), strict=True):
                     call.settle(reply)
         finally:
             self._sender = None
 
     async def _replies(self, batch: list["_Call"]) -> list[Any]:
-        """What each call is answered, an error among it."""
+        """The reply to each call; an error is a reply, too."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._round_trip(batch)
-        except Exception as error:  # noqa: BLE001 - each caller hears of it
+        except Exception as error:  # noqa: BLE001 - each caller gets it
             if isinstance(error, (TimeoutError, RedisTimeoutError)):
                 self._give_up(error)
             return [error] * len(batch)
 
     async def _round_trip(self, batch: list["_Call"]) -> list[Any]:
-        """On a connection that is kept: to take one from the pool for each trip costs more than the trip."""
+        """Uses a connection that is kept: to take one from the pool for each trip costs more than the trip."""
         if self._connection is None:
             self._connection = await cast("Any", self._client.connection_pool).get_connection()
         connection = self._connection
@@ -93,7 +96,7 @@ class Scripts:
         return convert(reply) if convert else reply
 
     def _give_up(self, error: Exception) -> None:
-        """Of the calls that came while Redis was silent: a second silence would be too long for them."""
+        """Fail the queued calls too: they have already waited one timeout."""
         for call in self._waiting:
             call.settle(error)
         self._waiting = []
@@ -103,12 +106,24 @@ class Scripts:
 class Script:
     _scripts: Scripts
     _script: AsyncScript
+    _bind: Callable[[Mapping[str, Any]], list[Any]]
+    _key_count: int
 
-    async def __call__(self, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def __call__(self, **values: Any) -> Any:
+        """`values`: each name of the script's signature but for the fixed keys. Raises TypeError for any other name."""
+        bound, count = self._bind(values), self._key_count
         try:
-            return await self._scripts.run(("EVALSHA", self._script.sha, len(keys), *keys, *args))
+            return await self._scripts.run(("EVALSHA", self._script.sha, count, *bound))
         except NoScriptError:  # This Redis has not seen it yet.
-            return await self._script(keys=keys, args=args)
+            return await self._script(keys=bound[:count], args=bound[count:])
+
+
+def script_text(name: str) -> str:
+    """What Redis runs: the names of keys, the prelude, the names of the arguments, the script."""
+    folder = files("jobs.redis") / "lua"
+    constants = "".join(f"local {constant} = '{key}'\n" for constant, key in LUA_CONSTANTS.items())
+    prelude, script = ((folder / f"{part}.lua").read_text() for part in ("prelude", name))
+    return constants + prelude + SIGNATURES[name].header + script
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where Redis and the broker are: one URL of ours, as redis-py and as kombu want to be told. Pure."""
+"""URLs of Redis and of the broker, converted to the forms of redis-py and kombu. Pure."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -53,8 +53,8 @@ def is_redis(url: str) -> bool:
     return url.startswith(REDIS_SCHEMES)
 
 
-def broker_place(url: str) -> tuple[str, dict[str, Any]]:
-    """The URL as kombu spells it, and what it wants beside it as transport options."""
+def kombu_url(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL as kombu spells it, and the transport options that go with it."""
     if url.startswith("unix://"):
         return f"redis+socket://{url.removeprefix('unix://')}", {}
     if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
@@ -68,7 +68,7 @@ def broker_place(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
-    place = urlsplit(f"//{text}")
-    if not place.hostname:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
         raise ValueError("a Sentinel without a host")
-    return place.hostname, place.port or SENTINEL_PORT
+    return parts.hostname, parts.port or SENTINEL_PORT

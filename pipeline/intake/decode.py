@@ -1,6 +1,6 @@
-"""The pool of decode processes: bytes → SourceImage, without decoding anything in this process.
+"""Pool of decode processes: bytes → SourceImage, without decoding anything in this process.
 
-A process that overruns its limits or crashes is killed and replaced; only the job it worked for is told.
+A decode process that exceeds its limits or crashes is killed and replaced; only the job whose photo it had fails.
 """
 
 import asyncio
@@ -20,16 +20,17 @@ from pipeline.types import SourceImage
 
 ROOT = Path(__file__).parents[2]
 
-REFUSALS = {kind.spec.code: kind for kind in (SourceTooLarge, SourceCorruptImage, SourceUnsupportedMedia, Internal)}
+ERRORS = {kind.spec.code: kind for kind in (SourceTooLarge, SourceCorruptImage, SourceUnsupportedMedia, Internal)}
+"""Code → error, of all that a decode process may reply."""
 
-START_SECONDS = 30.0
-STREAM_LIMIT = 1024 * 1024
+MAX_START_SECONDS = 30.0
+STREAM_BUFFER_BYTES = 1024 * 1024
 STALL_FACTOR = 6.0
-"""CPU limit times this is the wall-clock limit: a loaded machine is slow, a process that long without CPU is stuck."""
+"""Wall-clock limit as a multiple of the CPU limit. A loaded machine is slow; a process that takes longer is stuck."""
 
 
 class ImageDecoder:
-    """At most `image_processes` processes, started on demand and kept. Jobs beyond that wait their turn.
+    """Pool of at most `image_processes` processes, started on demand and kept; further jobs wait for one.
 
     Belongs to one event loop.
     """
@@ -43,7 +44,7 @@ class ImageDecoder:
         self._is_closed = False
 
     async def prepare(self, data: bytes) -> SourceImage:
-        """A small, upright JPEG without metadata.
+        """A small, upright JPEG without metadata. Tries once more if something else killed the decode process.
 
         Raises `source.*` errors, or Internal if decoding stalls or a decoder cannot be loaded.
         """
@@ -54,7 +55,7 @@ class ImageDecoder:
 
     async def _prepare(self, data: bytes) -> SourceImage:
         async with self._slots:
-            process = await self._take()
+            process = await self._acquire()
             try:
                 async with asyncio.timeout(self._settings.image_cpu_seconds * STALL_FACTOR):
                     answer, body = await process.ask(data)
@@ -63,13 +64,13 @@ class ImageDecoder:
                 raise Internal("the decode process stalled") from error
             except (OSError, EOFError) as error:
                 code = await self._end(process)
-                raise (Internal("the decoder was closed") if self._is_closed else _death(code)) from error
-            except BaseException:  # Cancelled, or an answer that is none: what comes next on the socket is anybody's.
+                raise (Internal("the decoder was closed") if self._is_closed else _exit_error(code)) from error
+            except BaseException:  # Cancelled, or a malformed reply: the socket may still bring this photo's bytes.
                 self._end(process)
                 raise
             self._idle.append(process)
         if answer["code"] is not None:
-            raise REFUSALS[answer["code"]](answer["detail"])
+            raise ERRORS[answer["code"]](answer["detail"])
         return SourceImage(
             media_type="image/jpeg",
             data=body,
@@ -79,14 +80,14 @@ class ImageDecoder:
         )
 
     async def close(self) -> None:
-        """End all processes, for good. Jobs in flight and jobs that wait fail."""
+        """Kill all processes, for good. Jobs in flight and waiting jobs fail with Internal."""
         self._is_closed = True
         self._idle.clear()
         for process in list(self._all):
             self._end(process)
         await asyncio.gather(*self._ending)
 
-    async def _take(self) -> "_Process":
+    async def _acquire(self) -> "_Process":
         if self._is_closed:
             raise Internal("the decoder is closed")
         while self._idle:
@@ -97,7 +98,7 @@ class ImageDecoder:
         process = _Process(self._settings)
         self._all.add(process)
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(MAX_START_SECONDS):
                 await process.open()
         except (OSError, EOFError, TimeoutError) as error:
             code = await self._end(process)
@@ -108,7 +109,7 @@ class ImageDecoder:
         return process
 
     def _end(self, process: "_Process") -> "asyncio.Future[int]":
-        """Kill a process. The future is its exit status: its own if it was dead already."""
+        """Kill a process. The future returns its exit status, also if it was dead already."""
         self._all.discard(process)
         process.kill()
         ending = asyncio.get_running_loop().run_in_executor(None, process.wait)
@@ -118,13 +119,13 @@ class ImageDecoder:
 
 
 class DecoderKilled(SourceTooLarge):
-    """By somebody else, as the kernel does when memory is short: nothing that an image does ends its process so."""
+    """SIGKILL from outside, as the kernel sends when memory is short: no image makes its process end this way."""
 
 
 class _Process:
-    """One `python -m pipeline.image`: nothing of ours is open in it but one end of a socket, its standard input.
+    """One `python -m pipeline.intake.image`. Of our files it has only one end of a socket open, as its standard input.
 
-    When this process dies, however it dies, that socket closes and the child leaves its loop.
+    When this process dies, for whatever reason, that socket closes and the child ends its loop.
     """
 
     def __init__(self, settings: PipelineSettings) -> None:
@@ -136,13 +137,13 @@ class _Process:
                 env={},  # The settings hold secrets that a hijacked decoder must not find.
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # A Ctrl-C in the terminal is for the worker, which finishes its jobs.
+                start_new_session=True,  # Ctrl-C in a terminal must reach only the worker, which finishes its jobs.
             )
         self._writer: asyncio.StreamWriter | None = None
 
     async def open(self) -> None:
-        """Connect, and wait until the child says that it is ready."""
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket, limit=STREAM_LIMIT)
+        """Connect, and wait for the child's first message: it is ready."""
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket, limit=STREAM_BUFFER_BYTES)
         await self._receive()
 
     async def ask(self, data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -157,7 +158,7 @@ class _Process:
 
     def kill(self) -> None:
         self._popen.kill()
-        # Without a writer `open` still has the socket: it reads the end of it, or asyncio closes it.
+        # Without a writer `open` still runs: it reads the socket's end, or asyncio closes the socket.
         if self._writer is not None:
             self._writer.transport.abort()
 
@@ -186,7 +187,7 @@ def _arguments(settings: PipelineSettings) -> str:
     )
 
 
-def _death(code: int) -> PipelineError:
+def _exit_error(code: int) -> PipelineError:
     if code == -signal.SIGPROF:
         return SourceTooLarge("more CPU time than one image may take")
     if code == -signal.SIGKILL:

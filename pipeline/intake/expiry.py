@@ -1,6 +1,6 @@
-"""Has a signed URL expired? From the URL itself, and from what its store answered. Pure: the time is an argument.
+"""Expiry of signed URLs, read from the URL itself and from the store's error reply. Pure: the time is an argument.
 
-Each store has its own way to say it; `docs/intake.md` has the table.
+`docs/intake.md` has the table of stores and their formats.
 """
 
 import binascii
@@ -15,10 +15,10 @@ import orjson
 from kit.dates import http_date
 
 SKEW = timedelta(seconds=5)
-"""Our clock and the store's may differ by this much."""
+"""Tolerated difference between our clock and the store's."""
 
 EXPIRED_STATUSES = frozenset({400, 401, 403, 404, 410})
-"""What stores answer to an expired URL."""
+"""Statuses of stores' replies to an expired URL."""
 
 Query = Mapping[str, str]
 
@@ -33,7 +33,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def expires_at(url: str) -> datetime | None:
-    """When the URL's own signature ends, if it says so in a way we know."""
+    """When the URL's signature expires; None if the URL has no expiry in a known format."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -46,11 +46,11 @@ def expires_at(url: str) -> datetime | None:
 
 def has_expired(url: str, now: datetime) -> bool:
     end = expires_at(url)
-    return end is not None and now - SKEW > end  # The end may be the last of all dates: nothing fits behind it.
+    return end is not None and now - SKEW > end  # `end + SKEW` may overflow.
 
 
 def is_expired_answer(url: str, status: int, body: bytes, now: datetime) -> bool:
-    """Whether an error answer means "expired". `body` is its beginning; a few kilobytes do."""
+    """Whether an error reply means "expired". `body`: its first few kilobytes."""
     if status not in EXPIRED_STATUSES:
         return False
     return has_expired(url, now) or _says_expired(body.decode("utf-8", "replace"), now)
@@ -62,13 +62,13 @@ def _says_expired(text: str, now: datetime) -> bool:
     azure = _AZURE.search(text)
     if azure is None:
         return False
-    # The same sentence is said of a signature that is not valid yet.
+    # The same sentence stands for a signature that is not valid yet.
     end = http_date(azure[1])
     return end is not None and now > end
 
 
 def _signed_v4(vendor: str) -> Callable[[Query, str], datetime | None]:
-    """AWS's scheme and its copies: a start in basic ISO format and a number of seconds."""
+    """AWS's scheme and its copies: a start in ISO 8601 basic format and a lifetime in seconds."""
 
     def read(query: Query, _host: str) -> datetime | None:
         start = _basic_date(query.get(f"x-{vendor}-date", ""))
@@ -97,7 +97,7 @@ def _tencent(query: Query, _host: str) -> datetime | None:
 
 
 def _cloudfront(query: Query, _host: str) -> datetime | None:
-    """The custom policy: JSON in a base64 that spells `+=/` as `-_~`."""
+    """CloudFront's custom policy: JSON in base64, with `-_~` for `+=/`."""
     if "key-pair-id" not in query or "policy" not in query:
         return None
     try:
@@ -109,7 +109,7 @@ def _cloudfront(query: Query, _host: str) -> datetime | None:
 
 
 def _hex_epoch(name: str, *hosts: str) -> Callable[[Query, str], datetime | None]:
-    """A name this short means expiry on its own vendor's hosts only."""
+    """An expiry in hex epoch seconds. The parameter's name is short, so it counts only on its vendor's hosts."""
 
     def read(query: Query, host: str) -> datetime | None:
         value = query.get(name, "")

@@ -1,20 +1,19 @@
-"""URL → bytes: each redirect checked again, size and time bounded.
+"""URL → bytes: each redirect is checked again, size and time are bounded.
 
-A URL's query may hold credentials: details hold host, path and upstream status, nothing else.
+Raises `source.*` errors only; those of `kit.errors` are translated here, in `fetch`. A URL's query may hold
+credentials: details hold host, path and upstream status.
 """
 
 import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urljoin
 
-import aiohttp
-
 from kit.address import AddressGuard, CheckedUrl
 from kit.dates import retry_after
-from kit.http import GuardedClient, Lookup, system_lookup
+from kit.errors import ConnectTimeout, HostNotFound, HttpError, ReadTimeout, Unreachable, UnsafeUrl
+from kit.http import GuardedClient, Lookup, Response, read_start, system_lookup
 from pipeline.errors import (
     PipelineError,
     SourceForbidden,
@@ -29,9 +28,11 @@ from pipeline.errors import (
 from pipeline.intake.expiry import has_expired, is_expired_answer
 from pipeline.settings import PipelineSettings
 
-MAX_ERROR_BODY = 8192
-MAX_PIECE = 256 * 1024
-"""Most bytes decompressed in one step, so that a bomb is stopped before it is in memory."""
+MAX_ERROR_BYTES = 8192
+"""Bytes that are read of an error body: enough to see whether it says "expired"."""
+
+MAX_CHUNK_BYTES = 256 * 1024
+"""Bytes that one step of decompression may return, so that a bomb is stopped before it is in memory."""
 
 HEADERS = {
     "User-Agent": "Bunri/0.1 (image fetcher)",
@@ -41,28 +42,39 @@ HEADERS = {
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+SOURCE_ERRORS: Mapping[type[HttpError], type[PipelineError]] = {
+    UnsafeUrl: SourceUrlUnsafe,
+    HostNotFound: SourceNotFound,
+    ConnectTimeout: SourceTimeout,
+    ReadTimeout: SourceTimeout,
+    Unreachable: SourceUnreachable,
+}
+"""Guarded HTTP's errors as an image fetch reports them."""
+
 
 class Fetcher:
-    """One per process: its connections are pooled."""
+    """Fetches photos. One per process: it pools its connections."""
 
     def __init__(self, settings: PipelineSettings, guard: AddressGuard, *, lookup: Lookup = system_lookup) -> None:
         self._settings = settings
         self._guard = guard
         self._client = GuardedClient(
             guard,
-            connect_timeout=settings.fetch_connect_timeout,
-            read_timeout=settings.fetch_read_timeout,
+            connect_seconds=settings.fetch_connect_timeout,
+            read_seconds=settings.fetch_read_timeout,
             headers=HEADERS,
             lookup=lookup,
         )
 
     async def fetch(self, url: str) -> bytes:
-        """The body, at most `fetch_max_bytes` of it. Raises `source.*` errors only."""
+        """The photo's bytes, decompressed. Raises `source.*` errors only: SourceTooLarge beyond `fetch_max_bytes`."""
         try:
             async with asyncio.timeout(self._settings.fetch_total_timeout):
                 return await self._follow(self._check(url))
         except TimeoutError as error:
             raise SourceTimeout("the fetch took too long") from error
+        except HttpError as error:
+            raise SOURCE_ERRORS[type(error)](str(error)) from error
 
     async def close(self) -> None:
         await self._client.close()
@@ -72,90 +84,82 @@ class Fetcher:
             async with self._client.request("GET", target) as response:
                 location = response.headers.get("Location")
                 if response.status not in REDIRECTS or location is None:
-                    return await self._take(target, response)
-            target = self._check(_joined(target, location))
-        raise SourceUnreachable(f"{target.place}: too many redirects")
+                    return await self._read(target, response)
+            target = self._check(_redirect_url(target, location))
+        raise SourceUnreachable(f"{target.log_url}: too many redirects")
 
     def _check(self, url: str) -> CheckedUrl:
         target = self._guard.check_url(url)
         if has_expired(target.url, datetime.now(UTC)):
-            raise SourceUrlExpired(f"{target.place}: its own expiry has passed")
+            raise SourceUrlExpired(f"{target.log_url}: its own expiry has passed")
         return target
 
-    async def _take(self, target: CheckedUrl, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, target: CheckedUrl, response: Response) -> bytes:
         if 200 <= response.status < 300:  # noqa: PLR2004 - the successes
             return await self._read_image(target, response)
-        body = await self._read_error(response)
+        # Best effort: the body may say "expired"; without it the status decides.
+        body = await read_start(response, MAX_ERROR_BYTES, self._settings.fetch_read_timeout)
         if is_expired_answer(target.url, response.status, body, datetime.now(UTC)):
-            raise SourceUrlExpired(f"{target.place}: upstream {response.status}")
-        raise _refusal(target, response)
+            raise SourceUrlExpired(f"{target.log_url}: upstream {response.status}")
+        raise _status_error(target, response)
 
-    async def _read_image(self, target: CheckedUrl, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_image(self, target: CheckedUrl, response: Response) -> bytes:
         limit = self._settings.fetch_max_bytes
         if (response.content_length or 0) > limit:
-            raise SourceTooLarge(f"{target.place}: {response.content_length} bytes announced")
-        body = _bounded(target, limit, _decoded(target, limit, response))
-        return b"".join([piece async for piece in body])
-
-    async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
-        """The beginning of an error body. One that cannot be read, or drips, says nothing; the status still does."""
-        body = bytearray()
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with asyncio.timeout(self._settings.fetch_read_timeout):
-                while len(body) < MAX_ERROR_BODY and (piece := await response.content.read(MAX_ERROR_BODY)):
-                    body += piece
-        return bytes(body[:MAX_ERROR_BODY])
+            raise SourceTooLarge(f"{target.log_url}: {response.content_length} bytes announced")
+        body = _limited(target, limit, _decompressed(target, limit, response))
+        return b"".join([chunk async for chunk in body])
 
 
-def _joined(target: CheckedUrl, location: str) -> str:
+def _redirect_url(target: CheckedUrl, location: str) -> str:
     try:
         return urljoin(target.url, location)
     except ValueError as error:
-        raise SourceUrlUnsafe(f"{target.place}: redirects to what is not a URL") from error
+        raise SourceUrlUnsafe(f"{target.log_url}: redirects to something that is not a URL") from error
 
 
-async def _bounded(target: CheckedUrl, limit: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _limited(target: CheckedUrl, limit: int, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     size = 0
-    async for piece in pieces:
-        size += len(piece)
+    async for chunk in chunks:
+        size += len(chunk)
         if size > limit:
-            raise SourceTooLarge(f"{target.place}: more than {limit} bytes")
-        yield piece
+            raise SourceTooLarge(f"{target.log_url}: more than {limit} bytes")
+        yield chunk
 
 
-async def _decoded(target: CheckedUrl, limit: int, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body's pieces without their Content-Encoding, none larger than MAX_PIECE."""
+async def _decompressed(target: CheckedUrl, limit: int, response: Response) -> AsyncIterator[bytes]:
+    """The body's chunks without their Content-Encoding. Decompressed ones have at most MAX_CHUNK_BYTES."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    pieces: AsyncIterator[bytes] = response.content.iter_any()
+    chunks: AsyncIterator[bytes] = response.content.iter_any()
     if encoding not in {"identity", ""}:
         if encoding not in {"gzip", "x-gzip", "deflate"}:
-            raise SourceUnsupportedMedia(f"{target.place}: an encoding that we did not ask for")
-        # What is compressed is counted on both sides: an endless stream may unfold to nothing.
-        pieces = _inflated(target, _bounded(target, limit, pieces))
-    async for piece in pieces:
-        yield piece
+            raise SourceUnsupportedMedia(f"{target.log_url}: a Content-Encoding that we did not ask for")
+        # Limit the compressed bytes, too: an endless stream may decompress to nothing.
+        chunks = _inflate(target, _limited(target, limit, chunks))
+    async for chunk in chunks:
+        yield chunk
 
 
-async def _inflated(target: CheckedUrl, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: zlib or gzip, by its header
+async def _inflate(target: CheckedUrl, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: zlib or gzip, by its header
     try:
-        async for piece in pieces:
-            rest = piece
+        async for chunk in chunks:
+            rest = chunk
             while rest:
-                yield inflate.decompress(rest, MAX_PIECE)
-                rest = inflate.unconsumed_tail
-            if inflate.eof:
-                return  # zlib would keep in memory whatever follows.
+                yield decompressor.decompress(rest, MAX_CHUNK_BYTES)
+                rest = decompressor.unconsumed_tail
+            if decompressor.eof:
+                return  # zlib would keep in memory what follows.
     except zlib.error as error:
-        raise SourceUnreachable(f"{target.place}: its compression is broken") from error
-    if not inflate.eof:
-        raise SourceUnreachable(f"{target.place}: its compressed body breaks off")
+        raise SourceUnreachable(f"{target.log_url}: its compression is broken") from error
+    if not decompressor.eof:
+        raise SourceUnreachable(f"{target.log_url}: its compressed body breaks off")
 
 
-def _refusal(target: CheckedUrl, response: aiohttp.ClientResponse) -> PipelineError:
-    """Why there is no image, by status. A 4xx without a place of its own means: not for us."""
+def _status_error(target: CheckedUrl, response: Response) -> PipelineError:
+    """The error for a status other than 2xx. A 4xx that is not listed means that we may not have the photo."""
     status = response.status
-    detail = f"{target.place}: upstream {status}"
+    detail = f"{target.log_url}: upstream {status}"
     if status in {404, 410}:
         return SourceNotFound(detail)
     if status == 408:  # noqa: PLR2004 - Request Timeout

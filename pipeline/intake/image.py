@@ -1,7 +1,7 @@
 """Image bytes → a small, upright, clean JPEG. The only user of Pillow and of pillow-heif.
 
-`python -m pipeline.image` is the decode process that `pipeline.decode` starts and kills: it must stay cheap to
-import, so nothing heavier than Pillow is imported here. The first HEIC imports pillow-heif.
+`python -m pipeline.intake.image` is the decode process that `pipeline.intake.decode` starts and kills: it must stay
+cheap to import, so nothing heavier than Pillow is imported here. The first HEIC imports pillow-heif.
 """
 
 import hashlib
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PLUGINS = (AvifImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
-"""Imported for what they register; otherwise the first WebP or AVIF makes Pillow import all its plugins."""
+"""Importing them registers their formats; otherwise the first WebP or AVIF makes Pillow import all its plugins."""
 
-BY_PILLOW = tuple(kind for kind in Kind if kind is not Kind.HEIC)
+PILLOW_KINDS = tuple(kind for kind in Kind if kind is not Kind.HEIC)
 """The kinds that Pillow itself opens."""
 
 MAX_SCALE = 1.5
-"""Accepted beyond the target: with the four DCT scales, half of all sizes would need a resize otherwise."""
+"""A long side up to this × the target is not resized: with the four DCT scales half of all sizes would need it."""
 
-PASSED_BYTES = 384 * 1024
-"""A larger file is encoded again: its bytes live through the model call, its encoding takes 3 ms."""
+MAX_PASSTHROUGH_BYTES = 384 * 1024
+"""A larger JPEG is encoded again: its bytes stay in memory during the model call, encoding takes 3 ms."""
 
-QUALITY = 85
+JPEG_QUALITY = 85
 
 FRAME = struct.Struct(">II")
 """Lengths of the two parts of a message between the processes: JSON, then bytes."""
 
-TURNS = {
+TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,12 +49,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of this EXIF orientation upright."""
+"""EXIF orientation → the operation that makes the image upright."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Target for the long side; the most pixels, for JPEG and for formats that decode whole; whether HEIC is taken."""
+    """`long_side`: target in pixels. `max_pixels`: of a JPEG; `max_pixels_other`: of formats that decode whole."""
 
     long_side: int
     max_pixels: int
@@ -72,10 +72,13 @@ class Prepared:
 
 
 def prepare(data: bytes, bounds: Bounds) -> Prepared:
-    """Blocks for as long as the image takes: bounded by pixels only, so run it where it can be killed."""
+    """Shrink and re-encode a photo. Raises `source.*` errors, and Internal if pillow-heif cannot be loaded.
+
+    Blocks, and only the number of pixels bounds how long: run it where it can be killed.
+    """
     kind = sniff(data)
     if kind is None:
-        raise SourceUnsupportedMedia("not an image of ours") if data else SourceCorruptImage("no bytes")
+        raise SourceUnsupportedMedia("not an accepted kind of image") if data else SourceCorruptImage("no bytes")
     if kind is Kind.HEIC and not bounds.heic:
         raise SourceUnsupportedMedia("HEIC is switched off")
     try:
@@ -91,10 +94,10 @@ def prepare(data: bytes, bounds: Bounds) -> Prepared:
 
 
 def to_rgb(data: bytes, side: int) -> "NDArray[uint8]":
-    """A checked image as (side, side, 3), squashed to a square with bilinear filtering: the local model's eye."""
+    """Input of the local model: a prepared image as uint8 (side, side, 3), squashed to a square, bilinear filter."""
     import numpy as np  # noqa: PLC0415 - the decode process must not load it
 
-    with Image.open(io.BytesIO(data), formats=BY_PILLOW) as image:
+    with Image.open(io.BytesIO(data), formats=PILLOW_KINDS) as image:
         image.draft("RGB", (side, side))
         square = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(square)
@@ -103,42 +106,42 @@ def to_rgb(data: bytes, side: int) -> "NDArray[uint8]":
 def _prepare_jpeg(data: bytes, bounds: Bounds) -> Prepared:
     file = clean_jpeg(data)
     image = Image.open(io.BytesIO(file.data), formats=(Kind.JPEG,))
-    _judge(image.size, bounds.max_pixels)
+    _check_pixels(image.size, bounds.max_pixels)
     width, height = image.size
     orientation = _orientation(file.exif)
     scale = _scale(max(image.size), bounds.long_side)
-    is_small = max(image.size) <= bounds.long_side * MAX_SCALE and len(file.data) <= PASSED_BYTES
+    is_small = max(image.size) <= bounds.long_side * MAX_SCALE and len(file.data) <= MAX_PASSTHROUGH_BYTES
     if is_small and orientation == 1 and image.mode in {"RGB", "L"} and not file.is_arithmetic:
-        _draft(image, 8)  # Reads every coefficient, as a full decode would, at half its price.
+        _draft(image, 8)  # Reads every coefficient, as a full decode does, at half the cost.
         image.load()
         return Prepared(file.data, width, height)
     _draft(image, scale)
-    return _encode(_bounded(_opaque(image), bounds), orientation)
+    return _encode(_resized(_opaque(image), bounds), orientation)
 
 
 def _prepare_other(data: bytes, kind: Kind, bounds: Bounds) -> Prepared:
     if kind is Kind.PNG:
         data = clean_png(data)
     if kind is Kind.WEBP and (size := webp_size(data)):
-        _judge(size, bounds.max_pixels_other)
+        _check_pixels(size, bounds.max_pixels_other)
     image = Image.open(io.BytesIO(data), formats=(kind,))
-    _judge(image.size, bounds.max_pixels_other)
+    _check_pixels(image.size, bounds.max_pixels_other)
     image.load()
     orientation = _orientation(image.info.get("exif", b""))
-    return _encode(_bounded(_opaque(image), bounds), orientation)
+    return _encode(_resized(_opaque(image), bounds), orientation)
 
 
 def _prepare_heic(data: bytes, bounds: Bounds) -> Prepared:
-    """The primary picture. libheif has turned it already; by the standard its EXIF does not count."""
+    """The primary picture. libheif returns it upright; by the standard its EXIF orientation does not count."""
     data = first_heic(data)
     if size := heic_size(data):
-        _judge(size, bounds.max_pixels_other)
+        _check_pixels(size, bounds.max_pixels_other)
     try:
-        import pillow_heif  # noqa: PLC0415 - costs 30 MB of address space and 50 ms, which few need
+        import pillow_heif  # noqa: PLC0415 - costs 30 MB of address space and 50 ms, and few photos are HEIC
     except ImportError as error:
         raise Internal(f"pillow-heif cannot be loaded: {error}") from error
     options = pillow_heif.options
-    options.DECODE_THREADS = 0  # libheif's own are none then; libde265 has one worker.
+    options.DECODE_THREADS = 0  # Then libheif starts no threads; libde265 has one worker.
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     try:
         file = pillow_heif.open_heif(data)
@@ -149,31 +152,33 @@ def _prepare_heic(data: bytes, bounds: Bounds) -> Prepared:
         if _is_out_of_memory(str(error)):
             raise MemoryError from error
         raise
-    return _encode(_bounded(_opaque(image), bounds), orientation=1)
+    return _encode(_resized(_opaque(image), bounds), orientation=1)
 
 
 def _is_out_of_memory(text: str) -> bool:
-    """By libheif's words, its only sign. A part larger than its own header says is none: the file is broken."""
+    """Libheif reports lack of memory by its text only, and calls a part that exceeds its own header by the same words
+    plus "Security limit": that file is broken.
+    """
     return text.startswith(("Out of memory", "Memory allocation error")) and "Security limit" not in text
 
 
-def _judge(size: tuple[int, int], max_pixels: int) -> None:
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise SourceTooLarge(f"{width} × {height} pixels")
 
 
 def _scale(long_side: int, target: int) -> int:
-    """The coarsest DCT scale that keeps at least three quarters of the target: at most 1.5 × of it remains."""
+    """The coarsest DCT scale that keeps at least 0.75 × the target; the result is at most 1.5 × the target."""
     return next((scale for scale in (8, 4, 2) if long_side / scale >= 0.75 * target), 1)
 
 
 def _draft(image: Image.Image, scale: int) -> None:
-    """Let the decoder leave out the DCT coefficients that this scale does not need."""
+    """Make the decoder skip the DCT coefficients that this scale does not need."""
     image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
 
 
-def _bounded(image: Image.Image, bounds: Bounds) -> Image.Image:
+def _resized(image: Image.Image, bounds: Bounds) -> Image.Image:
     if max(image.size) <= bounds.long_side * MAX_SCALE:
         return image
     ratio = bounds.long_side / max(image.size)
@@ -182,7 +187,7 @@ def _bounded(image: Image.Image, bounds: Bounds) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """As RGB or L, on white."""
+    """Convert to RGB or L; transparent parts become white."""
     if image.mode in {"RGB", "L"} and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):
@@ -196,16 +201,16 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _encode(image: Image.Image, orientation: object) -> Prepared:
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    turn = TRANSPOSE_OF_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
     upright = image if turn is None else image.transpose(turn)
     upright.info.clear()  # Pillow would write a GIF's comment into the JPEG.
     out = io.BytesIO()
-    upright.save(out, Kind.JPEG, quality=QUALITY)
+    upright.save(out, Kind.JPEG, quality=JPEG_QUALITY)
     return Prepared(out.getvalue(), upright.width, upright.height)
 
 
 def _orientation(exif: bytes) -> object:
-    """The orientation tag, 1 if there is none or the block is broken: a bad tag is no reason to refuse a photo."""
+    """EXIF orientation; 1 if there is none or the block is broken: a bad tag is no reason to refuse a photo."""
     if not exif:
         return 1
     block = Image.Exif()
@@ -217,9 +222,10 @@ def _orientation(exif: bytes) -> object:
 
 
 def serve(arguments: dict[str, Any]) -> None:
-    """The decode process: images in, answers out, on the socket that is its standard input, until it closes.
+    """Main loop of the decode process: reads images and writes replies on the socket that is its standard input, until
+    the socket closes.
 
-    Each image has `cpu_seconds` of CPU time; the signal at their end kills the process.
+    Each image may take `cpu_seconds` of CPU time; then SIGPROF kills the process.
     """
     limit_memory(arguments["memory_bytes"])
     cpu_seconds = arguments["cpu_seconds"]

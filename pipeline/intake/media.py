@@ -1,4 +1,4 @@
-"""What an image file's bytes say before anything is decoded: its kind, its size, and which parts are not pixels.
+"""Structure of image files, read before anything is decoded: kind, size, and the parts that are not pixels.
 
 Pure and bounded: each function is one pass over the file's own structure.
 """
@@ -23,24 +23,24 @@ class Kind(StrEnum):
 
 
 MAX_SCANS = 100
-"""Scans of one JPEG. Encoders write about ten; each costs a pass over all pixels, so 2 000 burn 20 s."""
+"""Scans of one JPEG. Encoders write about ten; each costs a pass over all pixels, so 2 000 take 20 s of CPU."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 _HEIF = frozenset({b"mif1", b"msf1"})
-"""Brands of the container, whatever is in it: AV1, JPEG and uncompressed pixels too."""
+"""Brands of the container, which say nothing about its content: it may be AV1, JPEG or uncompressed pixels, too."""
 
 _HEVC = b"hvcC"
-"""The box that configures an HEVC decoder; without one there is nothing for it to decode."""
+"""The box that configures an HEVC decoder: a file without one has no HEVC picture."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0x01
 _STANDALONE = frozenset({_SOI, _TEM, *range(0xD0, 0xD8)})
 _TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD})
-"""Frame headers, Huffman and quantisation tables, restart intervals: what a decoder needs."""
+"""Segments that a decoder needs: frame headers, Huffman and quantisation tables, restart intervals."""
 
 _ARITHMETIC = frozenset(range(0xC9, 0xD0))
 """Frame headers of the arithmetic coding, and its tables."""
@@ -49,17 +49,17 @@ _JFIF_BYTES = 16
 """An APP0 of this length has no thumbnail."""
 
 _ADOBE_BYTES = 12
-"""What a decoder reads of an Adobe mark; the rest of the segment could be anything."""
+"""Bytes that a decoder reads of an Adobe segment; the rest is dropped, because it could be anything."""
 
 _PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
-"""Without animation, colour profile and the compressed texts that can be bombs."""
+"""Chunks that are kept: no animation, no colour profile, no compressed text, which can be a bomb."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegFile:
-    """`data` is the first image with everything that is not needed to decode it left out.
+    """`data`: the first image, with only the segments that a decoder needs.
 
-    `is_arithmetic`: libjpeg reads its coding, browsers and most others do not.
+    `is_arithmetic`: arithmetic coding, which libjpeg can decode but browsers and most others cannot.
     """
 
     data: bytes
@@ -68,7 +68,7 @@ class JpegFile:
 
 
 def sniff(data: bytes) -> Kind | None:
-    """The kind by the file's first bytes. Names and headers may lie; these can't."""
+    """The kind, by the file's first bytes: file names and Content-Type may be wrong. None if it is not accepted."""
     if data.startswith(b"\xff\xd8\xff"):
         return Kind.JPEG
     if data.startswith(PNG_SIGNATURE):
@@ -83,9 +83,9 @@ def sniff(data: bytes) -> Kind | None:
 
 
 def clean_jpeg(data: bytes) -> JpegFile:
-    """Leave out EXIF, XMP, comments, colour profile, thumbnails, further images and what follows the end.
+    """Remove EXIF, XMP, comments, colour profile, thumbnails, further images and bytes after the end.
 
-    A file that breaks off is returned up to there: the decoder will say that it is truncated.
+    A truncated file is returned as far as it goes: the decoder will report the truncation.
     Raises SourceTooLarge for more than MAX_SCANS scans.
     """
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
@@ -130,12 +130,12 @@ def _is_needed(code: int, data: bytes, start: int, end: int) -> bool:
 
 
 def _is_adobe(code: int, data: bytes, start: int, end: int) -> bool:
-    """The mark that tells how colours are stored."""
+    """Whether this segment says how colours are stored."""
     return code == _APP14 and data.startswith(b"Adobe", start + 4) and end - start >= _ADOBE_BYTES + 4
 
 
 def clean_png(data: bytes) -> bytes:
-    """The chunks that make the still image and its orientation. Chunk sums are left for the decoder to check."""
+    """Keep only the chunks of the still image and its orientation. Leaves checksums for the decoder to check."""
     kept, position = [memoryview(PNG_SIGNATURE)], len(PNG_SIGNATURE)
     while position + 8 <= len(data):
         name = data[position + 4 : position + 8]
@@ -149,7 +149,7 @@ def clean_png(data: bytes) -> bytes:
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """The canvas, from the header: Pillow allocates it on opening, before anybody can ask for its size."""
+    """Size of the canvas, from the header: Pillow allocates the canvas on opening, before its size can be checked."""
     head = data[12:16]
     if head == b"VP8X":
         return _little(data[24:27]) + 1, _little(data[27:30]) + 1
@@ -162,7 +162,7 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def heic_size(data: bytes) -> tuple[int, int] | None:
-    """The largest of all pictures in the file: the one that is shown may be a crop of it, or made of it."""
+    """Size of the largest picture in the file: the primary picture may be a crop of it, or be derived from it."""
     sizes = (
         (int.from_bytes(data[start + 4 : start + 8]), int.from_bytes(data[start + 8 : start + 12]))
         for start in _find(data, (b"meta", b"iprp", b"ipco", b"ispe"), 0, len(data))
@@ -171,7 +171,7 @@ def heic_size(data: bytes) -> tuple[int, int] | None:
 
 
 def first_heic(data: bytes) -> bytes:
-    """Up to where a second file begins: libheif would take that one's directory for the first one's."""
+    """The first of concatenated files: libheif would use the directory of a second file for the first one."""
     seen: set[bytes] = set()
     for name, start, _, _ in _boxes(data, 0, len(data)):
         if name in seen:
@@ -182,7 +182,7 @@ def first_heic(data: bytes) -> bytes:
 
 
 def _find(data: bytes, path: tuple[bytes, ...], start: int, end: int) -> Iterator[int]:
-    """Where the bodies of the ISO media boxes at this path begin."""
+    """Offsets of the bodies of the ISO media boxes at this path."""
     for name, _, body, stop in _boxes(data, start, end):
         if name == path[0] and len(path) == 1:
             yield body
@@ -191,7 +191,7 @@ def _find(data: bytes, path: tuple[bytes, ...], start: int, end: int) -> Iterato
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Name, start, start of the body, and end of each ISO media box from `start` to `end`."""
+    """Each ISO media box between `start` and `end`: name, start, start of the body, end."""
     while start + 8 <= end:
         size, body = int.from_bytes(data[start : start + 4]), start + 8
         if size == 1:

@@ -1,4 +1,4 @@
-"""Does an answer say what the rule of its category forbids? The patterns are resources/contradictions.yaml. Pure."""
+"""Contradictions: finds text that the rule of its category forbids. Patterns: resources/contradictions.yaml. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
-from pipeline.knowledge.yaml_file import read_yaml, repeated
+from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.types import Locale, Strict
 
 FILE = "contradictions.yaml"
 
-REACH = 80
-"""So many letters behind a claim may still forbid it."""
+MAX_NEGATION_DISTANCE_CHARS = 80
+"""A negation up to this many characters after a claim negates it."""
 
 
-class Words(Strict):
-    """Regular expressions for lower-case text, by language. Empty ones match nothing."""
+class PatternsByLocale(Strict):
+    """Regular expressions for lower-case text; only those of the text's locale are used. Empty ones match nothing."""
 
     ko: tuple[str, ...] = ()
     en: tuple[str, ...] = ()
@@ -34,12 +34,14 @@ class Words(Strict):
         }
 
 
-class Clauses(Strict):
+class ClauseBoundaries(Strict):
+    """One regular expression for each language; a clause ends where it matches."""
+
     ko: str
     en: str
 
     def split(self, sentence: str, locale: Locale) -> Iterator[str]:
-        """The clauses, each with what stands before it in the sentence: what a clause means may hang on that."""
+        """The clauses in order; joined they are the sentence. A boundary belongs to the clause before it."""
         start = 0
         for end in re.finditer(self.ko if locale is Locale.KO else self.en, sentence):
             yield sentence[start : end.end()]
@@ -47,49 +49,59 @@ class Clauses(Strict):
         yield sentence[start:]
 
 
-class Part(Words):
+class ItemPart(PatternsByLocale):
+    """A part of an item (a cap, a label) that may go elsewhere; in the categories of `own` it is the item itself."""
+
     own: tuple[str, ...]
 
 
-class Coded(Words):
+class CodedPatterns(PatternsByLocale):
+    """`id` is the contradiction's code."""
+
     id: str
 
 
-class Bin(Coded):
+class WasteBin(CodedPatterns):
+    """A bin, and the categories that it takes."""
+
     takes: tuple[str, ...]
 
 
-class Allowance(Words):
+class AllowedBin(PatternsByLocale):
+    """An exception: these words allow this bin for these categories."""
+
     bin: str
     categories: tuple[str, ...]
 
 
-class Claim(Coded):
+class FalseClaim(CodedPatterns):
+    """A statement that is wrong for these categories; with `of_parts` also in a clause about a part."""
+
     of_parts: bool = False
     categories: tuple[str, ...] = Field(min_length=1)
 
 
 class ContradictionFile(Strict):
-    clauses: Clauses
+    clauses: ClauseBoundaries
     sentences: str
-    disposal: Words
-    forbidden: Words
-    parts: tuple[Part, ...]
-    exceptions: Words
-    bins: tuple[Bin, ...]
-    allowed: tuple[Allowance, ...]
-    claims: tuple[Claim, ...]
+    disposal: PatternsByLocale
+    forbidden: PatternsByLocale
+    parts: tuple[ItemPart, ...]
+    exceptions: PatternsByLocale
+    bins: tuple[WasteBin, ...]
+    allowed: tuple[AllowedBin, ...]
+    claims: tuple[FalseClaim, ...]
 
 
 class Contradictions:
-    """Immutable. A code is the id of a bin that does not take the category, or of a claim that is wrong for it."""
+    """Immutable. A code is the id of a bin that does not take the category, or of a claim that is false for it."""
 
     def __init__(self, file: ContradictionFile) -> None:
         self._file = file
 
     @classmethod
     def load(cls, resources: Path, rulebook: Rulebook) -> "Contradictions":
-        """Raises ValueError naming every mistake: an unknown category or bin, a code twice, a pattern that is none."""
+        """Raises ValueError with every mistake: an unknown category or bin, a duplicate code, an invalid pattern."""
         mistakes: list[str] = []
         file = read_yaml(resources / FILE, ContradictionFile, mistakes)
         if file is not None:
@@ -105,7 +117,7 @@ class Contradictions:
     def find(self, texts: Iterable[str], category: str, locale: Locale) -> tuple[str, ...]:
         """The codes of all contradictions in texts about an item of this middle category, each once.
 
-        Of an item that nobody recognised no text is wrong.
+        Always empty for 미분류: without a known category no text can contradict its rule.
         """
         if category == UNCLASSIFIED:
             return ()
@@ -118,20 +130,22 @@ class Contradictions:
         return tuple(dict.fromkeys(found))
 
     def _in_sentence(self, sentence: str, category: str, locale: Locale) -> Iterator[str]:
-        """From an exception on ("깨졌다면 …") the sentence speaks of another case."""
+        """Stops at an exception ("깨졌다면 …"): the rest of the sentence describes another case."""
         exception = self._file.exceptions.find(sentence, locale)
         end = 0
         for clause in self._file.clauses.split(sentence, locale):
             end += len(clause)
             if exception and exception.end() <= end:
                 return
-            of_a_part = self._is_about_a_part(clause, category, locale)
-            if not of_a_part:
+            is_about_part = self._is_about_part(clause, category, locale)
+            if not is_about_part:
                 yield from self._wrong_bins(clause, category, locale)
-            claims = [each for each in self._file.claims if each.of_parts or not of_a_part]
-            yield from self._wrong_claims(claims, clause, sentence[end : end + REACH], category, locale)
+            claims = [each for each in self._file.claims if each.of_parts or not is_about_part]
+            yield from self._wrong_claims(
+                claims, clause, sentence[end : end + MAX_NEGATION_DISTANCE_CHARS], category, locale
+            )
 
-    def _is_about_a_part(self, clause: str, category: str, locale: Locale) -> bool:
+    def _is_about_part(self, clause: str, category: str, locale: Locale) -> bool:
         return any(part.find(clause, locale) for part in self._file.parts if category not in part.own)
 
     def _wrong_bins(self, clause: str, category: str, locale: Locale) -> Iterator[str]:
@@ -146,20 +160,20 @@ class Contradictions:
                 continue
             yield each.id
 
-    def _allows(self, wrong: Bin, clause: str, category: str, locale: Locale) -> bool:
+    def _allows(self, wrong_bin: WasteBin, clause: str, category: str, locale: Locale) -> bool:
         return any(
-            each.bin == wrong.id and category in each.categories and each.find(clause, locale)
+            each.bin == wrong_bin.id and category in each.categories and each.find(clause, locale)
             for each in self._file.allowed
         )
 
     def _wrong_claims(
-        self, claims: Iterable[Claim], clause: str, rest: str, category: str, locale: Locale
+        self, claims: Iterable[FalseClaim], clause: str, rest: str, category: str, locale: Locale
     ) -> Iterator[str]:
-        """A claim may hold a "not" of its own, so only what stands around it can forbid it; in Korean, after it."""
+        """A claim may contain a "not" itself, so only text around it can negate it; in Korean, text after it."""
         for claim in claims:
             if category not in claim.categories or not (found := claim.find(clause, locale)):
                 continue
-            after = (clause[found.end() :] + rest)[:REACH]
+            after = (clause[found.end() :] + rest)[:MAX_NEGATION_DISTANCE_CHARS]
             around = after if locale is Locale.KO else f"{clause[: found.start()]} {after}"
             if not self._file.forbidden.find(around, locale):
                 yield claim.id
@@ -173,14 +187,14 @@ def _mistakes(file: ContradictionFile, rulebook: Rulebook) -> Iterator[str]:
         *((f"allowed {each.bin}", each.categories) for each in file.allowed),
         *(("parts", each.own) for each in file.parts),
     ]
-    for place, names in named:
-        yield from (f"{FILE}: {place}: no category {name}" for name in names if name not in categories)
-    for code in repeated(each.id for each in (*file.bins, *file.claims)):
+    for location, names in named:
+        yield from (f"{FILE}: {location}: no category {name}" for name in names if name not in categories)
+    for code in duplicates(each.id for each in (*file.bins, *file.claims)):
         yield f"{FILE}: listed twice: {code}"
     bins = {each.id for each in file.bins}
     yield from (f"{FILE}: allowed: no bin {each.bin}" for each in file.allowed if each.bin not in bins)
-    words = (file.disposal, file.forbidden, file.exceptions, *file.parts, *file.bins, *file.allowed, *file.claims)
-    patterns = [file.sentences, file.clauses.ko, file.clauses.en, *(p for each in words for p in (*each.ko, *each.en))]
+    sets = (file.disposal, file.forbidden, file.exceptions, *file.parts, *file.bins, *file.allowed, *file.claims)
+    patterns = [file.sentences, file.clauses.ko, file.clauses.en, *(p for each in sets for p in (*each.ko, *each.en))]
     for pattern in patterns:
         try:
             re.compile(pattern)

@@ -1,4 +1,4 @@
-"""Which files the resources are, what each was at a moment, and one version of them all."""
+"""Fingerprints of the resource files: a stat stamp and a hash of each file, and one version over all of them."""
 
 import hashlib
 import os
@@ -10,13 +10,14 @@ from pipeline.settings import RESOURCES
 LOCAL_MODEL = "local_model"
 FINGERPRINT_LENGTH = 12
 
-Stamp = tuple[int, ...]
+FileStamp = tuple[int, ...]
+"""What `stat` reports of one file: mtime, ctime, size, inode, device."""
 
 
-def local_model_of(resources: Path) -> Path:
-    """The folder of the local model: the resources' own or, where they bring none, the shipped one.
+def local_model_dir(resources: Path) -> Path:
+    """The folder of the local model: the one in `resources` or, without one there, the shipped one.
 
-    It has 10 MB, more than a ConfigMap takes.
+    The model has 10 MB, more than a ConfigMap holds, so a ConfigMap of resources comes without it.
     """
     own = resources / LOCAL_MODEL
     return own if own.is_dir() else RESOURCES / LOCAL_MODEL
@@ -25,7 +26,7 @@ def local_model_of(resources: Path) -> Path:
 def resource_files(resources: Path) -> dict[str, Path]:
     """Relative path → file, in path order. Raises OSError where a folder cannot be read.
 
-    Hidden files, caches and what editors leave behind do not count. Links are followed: a mounted ConfigMap is made of
+    Hidden files, caches and editor backups are left out. Symbolic links are followed: a mounted ConfigMap consists of
     them, folders included.
     """
     files = dict(_walk(resources))
@@ -34,39 +35,39 @@ def resource_files(resources: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def stamps(resources: Path) -> dict[str, Stamp]:
-    """Relative path → what the file system says of the file: as long as this is the same, so is its content.
+def file_stamps(resources: Path) -> dict[str, FileStamp]:
+    """Relative path → stat stamp. An equal stamp means equal content. Cheap: reads no file. Raises OSError.
 
-    Cheap. Inode and ctime also tell of a file that was replaced by one of the same size and time. Raises OSError.
+    Inode and ctime reveal a file that was replaced by one of the same size and mtime.
     """
     return {name: _stamp(path.stat()) for name, path in resource_files(resources).items()}
 
 
 def fingerprints(resources: Path) -> dict[str, str]:
-    """Relative path → start of the SHA-256 of every file under `resources`, in path order. Raises OSError."""
+    """Relative path → first 12 hex digits of the file's SHA-256, in path order. Reads every file. Raises OSError."""
     return {name: _digest(path.read_bytes()) for name, path in resource_files(resources).items()}
 
 
 def pipeline_version(fingerprints: Mapping[str, str]) -> str:
-    """One fingerprint of all; the order of the mapping does not matter."""
+    """One fingerprint over all files' fingerprints; the order of the mapping does not matter."""
     return _digest("".join(f"{name}\0{digest}\n" for name, digest in sorted(fingerprints.items())).encode())
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    for place, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-        here = Path(place)
-        folders[:] = [name for name in folders if _counts(name) and not _leads_back(here / name)]
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_raise):
+        here = Path(folder)
+        folders[:] = [name for name in folders if _is_resource(name) and not _links_to_parent(here / name)]
         for name in names:
-            if _counts(name) and (here / name).is_file():
+            if _is_resource(name) and (here / name).is_file():
                 yield (here / name).relative_to(root).as_posix(), here / name
 
 
-def _counts(name: str) -> bool:
+def _is_resource(name: str) -> bool:
     return not name.startswith((".", "#")) and not name.endswith("~") and name != "__pycache__"
 
 
-def _leads_back(folder: Path) -> bool:
-    """A link to a folder that it lies in would be walked for ever."""
+def _links_to_parent(folder: Path) -> bool:
+    """Whether this is a link to a folder above it: `os.walk` would follow it for ever."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
@@ -74,8 +75,8 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _stamp(of: os.stat_result) -> Stamp:
-    return of.st_mtime_ns, of.st_ctime_ns, of.st_size, of.st_ino, of.st_dev
+def _stamp(stat: os.stat_result) -> FileStamp:
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino, stat.st_dev
 
 
 def _digest(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""How people write about waste: load and validate resources/grammar.yaml. The patterns are data; none are here."""
+"""Grammar of questions about waste: load and validate resources/grammar.yaml. The patterns are data, not code."""
 
 import re
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from pipeline.types import Strict
 FILE = "grammar.yaml"
 
 
-class Pattern(Strict):
-    """One regular expression a language. A text may mix languages, so both are looked for. Empty ones match nothing."""
+class BilingualPattern(Strict):
+    """One regular expression for each language. Texts mix languages: `either` matches both; "" matches nothing."""
 
     ko: str = ""
     en: str = ""
@@ -25,8 +25,8 @@ class Pattern(Strict):
         return re.compile("|".join(f"(?:{each})" for each in (self.ko, self.en) if each) or "(?!)")
 
 
-class Patterns(Strict):
-    """Several of each."""
+class BilingualPatterns(Strict):
+    """Several regular expressions for each language; `either` matches any of them."""
 
     ko: tuple[str, ...] = ()
     en: tuple[str, ...] = ()
@@ -37,6 +37,8 @@ class Patterns(Strict):
 
 
 class Suffixes(Strict):
+    """Endings that may follow a noun, such as particles and plurals."""
+
     ko: tuple[str, ...]
     en: tuple[str, ...]
 
@@ -46,26 +48,32 @@ class Suffixes(Strict):
 
 
 class Relations(Strict):
-    first_is_context: Patterns
-    only_context: Patterns
-    second_is_context: Patterns
-    first_is_vessel: Patterns
-    left_inside: Patterns
+    """Patterns for the text after a first thing, or between two: which one is context, which one a container."""
+
+    first_is_context: BilingualPatterns
+    only_context: BilingualPatterns
+    second_is_context: BilingualPatterns
+    first_is_vessel: BilingualPatterns
+    left_inside: BilingualPatterns
 
 
 class Material(Strict):
+    """Words for a material, and the category of a thing made of it."""
+
     names: tuple[str, ...]
     category: str
 
 
-class Head(Strict):
+class HeadNoun(Strict):
+    """Last part of a compound noun that decides its category when the lexicon lacks the compound."""
+
     names: tuple[str, ...]
     category: str
     minor: str | None = None
 
 
-class Move(Strict):
-    """A thing of a category in `origin` with one of `tags` belongs in `to`."""
+class CategoryChange(Strict):
+    """A thing of a category in `origin` (YAML: `from`) that has one of `tags` belongs to category `to` instead."""
 
     origin: tuple[str, ...] = Field(alias="from")
     tags: tuple[str, ...]
@@ -73,17 +81,19 @@ class Move(Strict):
     minor: str | None = None
 
 
-class Listing(Strict):
-    """What a list of things is made of. `noun` and `no_things` are of whole texts, the others are found in them."""
+class ListPatterns(Strict):
+    """Patterns that recognise a list of things. `noun` and `no_things` match whole strings, the others search."""
 
-    joints: Pattern
-    asked: Pattern
-    fillers: Pattern
-    noun: Pattern
-    no_things: Pattern
+    joints: BilingualPattern
+    asked: BilingualPattern
+    fillers: BilingualPattern
+    noun: BilingualPattern
+    no_things: BilingualPattern
 
 
-class Situation(Patterns):
+class SituationPatterns(BilingualPatterns):
+    """Phrases for one situation tag. Negated, they mean `opposite`, or nothing; with `fixed`, negation is ignored."""
+
     tag: str
     opposite: str | None = None
     fixed: bool = False
@@ -100,8 +110,8 @@ class Situation(Patterns):
 class Grammar(Strict):
     suffixes: Suffixes
     run_on: str
-    masks: Patterns
-    destinations: Pattern
+    masks: BilingualPatterns
+    destinations: BilingualPattern
     relations: Relations
     dangerous: tuple[str, ...]
     joining: tuple[str, ...]
@@ -109,18 +119,18 @@ class Grammar(Strict):
     ambiguous: tuple[str, ...]
     materials: tuple[Material, ...]
     by_material: tuple[str, ...]
-    heads: tuple[Head, ...]
-    moves: tuple[Move, ...]
-    negations: Pattern
-    situations: tuple[Situation, ...]
-    listing: Listing
-    disposal: Pattern
-    discarded: Pattern
-    off_topic: Pattern
+    heads: tuple[HeadNoun, ...]
+    moves: tuple[CategoryChange, ...]
+    negations: BilingualPattern
+    situations: tuple[SituationPatterns, ...]
+    listing: ListPatterns
+    disposal: BilingualPattern
+    discarded: BilingualPattern
+    off_topic: BilingualPattern
 
     @classmethod
     def load(cls, resources: Path, rulebook: Rulebook) -> "Grammar":
-        """Raises ValueError naming every mistake: a name that the taxonomy lacks, a pattern that is none."""
+        """Raises ValueError with every mistake: an unknown category, minor or tag, an invalid regular expression."""
         mistakes: list[str] = []
         grammar = read_yaml(resources / FILE, cls, mistakes)
         if grammar is not None:
@@ -145,9 +155,9 @@ def _unknown_names(grammar: Grammar, rulebook: Rulebook) -> Iterator[str]:
         elif minor is not None and minor not in rulebook.minors_of(category):
             yield f"{FILE}: {category} has no minor {minor}"
     opposites = [each.opposite for each in grammar.situations if each.opposite]
-    moved = [tag for each in grammar.moves for tag in each.tags]
-    said = [each.tag for each in grammar.situations]
-    for tag in (*said, *opposites, *moved):
+    changing = [tag for each in grammar.moves for tag in each.tags]
+    situations = [each.tag for each in grammar.situations]
+    for tag in (*situations, *opposites, *changing):
         if tag not in tags:
             yield f"{FILE}: no tag {tag}"
 

@@ -1,12 +1,12 @@
-"""things.yaml: which of the things that the local model can name are of which category."""
+"""ImageNet labels → waste categories, from local_model/things.yaml: the second head of the local model names things."""
 
 from pydantic import RootModel
 
-THINGS = "things.yaml"
+LABELS_FILE = "things.yaml"
 
 
-class Things(RootModel[dict[str, dict[int, str]]]):
-    """Middle category → index of an output of the second head → the name of that thing."""
+class ImagenetLabels(RootModel[dict[str, dict[int, str]]]):
+    """Middle category → output index of the second head → name of that thing."""
 
     @property
     def category_of(self) -> dict[int, str]:

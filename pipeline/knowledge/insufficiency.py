@@ -1,4 +1,4 @@
-"""What is still missing before an item may go out: situation tags → codes, by resources/insufficiencies.yaml. Pure."""
+"""Insufficiencies: what an item still needs before disposal. Situation tags → codes, by insufficiencies.yaml. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from pydantic import Field
 
 from pipeline.knowledge.rulebook import Rulebook
 from pipeline.knowledge.texts import Texts
-from pipeline.knowledge.yaml_file import read_yaml, repeated
+from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.types import JobInput, Locale, Observation, RuleMatch, Strict
 
 FILE = "insufficiencies.yaml"
 
 
 class InsufficiencyRule(Strict):
+    """Holds for an item of these categories or groups that has one of `tags` and none of `unless`."""
+
     id: str
     tags: tuple[str, ...] = Field(min_length=1)
     categories: tuple[str, ...] = ()
@@ -36,14 +38,14 @@ class _Condition:
 
 
 class Insufficiencies:
-    """Immutable. A code is the id of a rule and, as `insufficiency.<code>`, the key of its text."""
+    """Immutable. A code is a rule's id; `insufficiency.<code>` is the key of its message."""
 
     def __init__(self, conditions: Iterable[_Condition]) -> None:
         self._conditions = tuple(conditions)
 
     @classmethod
     def load(cls, resources: Path, rulebook: Rulebook, texts: Texts) -> "Insufficiencies":
-        """Raises ValueError naming every mistake: a name that the taxonomy lacks, a code twice or without a text."""
+        """Raises ValueError with every mistake: an unknown category or tag, a duplicate code, a missing message."""
         mistakes: list[str] = []
         file = read_yaml(resources / FILE, InsufficiencyFile, mistakes)
         if file is not None:
@@ -57,12 +59,12 @@ class Insufficiencies:
         return tuple(each.code for each in self._conditions)
 
     def missing(self, category: str, tags: Iterable[str]) -> tuple[str, ...]:
-        """The codes that hold for an item of this middle category, in the order of the file."""
-        seen = frozenset(tags)
+        """The codes that apply to an item of this middle category with these tags, in file order."""
+        present = frozenset(tags)
         return tuple(
             each.code
             for each in self._conditions
-            if category in each.categories and seen & each.tags and not seen & each.unless
+            if category in each.categories and present & each.tags and not present & each.unless
         )
 
 
@@ -70,17 +72,17 @@ def message_key(code: str) -> str:
     return f"insufficiency.{code}"
 
 
-def texts_of(codes: Iterable[str], texts: Texts, locale: Locale) -> tuple[str, ...]:
-    """What a person is told of these codes."""
+def insufficiency_texts(codes: Iterable[str], texts: Texts, locale: Locale) -> tuple[str, ...]:
+    """The users' messages for these codes."""
     return tuple(texts.message(message_key(code), locale) for code in codes)
 
 
 def missing_texts(observation: Observation, rule: RuleMatch, job: JobInput, texts: Texts) -> tuple[str, ...]:
-    """What is missing, for people. Of an item in a photo whose state nobody saw, the rule says what to check."""
+    """The messages for all items of the answer. A photo without situation tags gets the rule's checks instead."""
     if job.has_photo and not observation.situation_tags:
         return tuple(rule.document["check"])
     codes = (code for each in (rule, *rule.others) for code in each.insufficiencies)
-    return texts_of(dict.fromkeys(codes), texts, job.locale)
+    return insufficiency_texts(dict.fromkeys(codes), texts, job.locale)
 
 
 def _condition(rule: InsufficiencyRule, file: InsufficiencyFile) -> _Condition:
@@ -92,7 +94,7 @@ def _mistakes(file: InsufficiencyFile, rulebook: Rulebook, texts: Texts) -> Iter
     categories, tags = set(rulebook.middles()), set(rulebook.tags)
     for group, members in file.groups.items():
         yield from (f"{FILE}: {group}: no category {name}" for name in members if name not in categories)
-    for code in repeated(rule.id for rule in file.rules):
+    for code in duplicates(rule.id for rule in file.rules):
         yield f"{FILE}: listed twice: {code}"
     for rule in file.rules:
         yield from (f"{FILE}: {rule.id}: no category {name}" for name in rule.categories if name not in categories)

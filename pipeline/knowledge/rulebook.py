@@ -1,4 +1,4 @@
-"""Taxonomy and rules: load, validate, index. All names and texts are data under resources/; none are here."""
+"""Rulebook: taxonomy and disposal rules; load, validate, index. Names and texts are data under resources/, not here."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,79 +7,79 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from pipeline.knowledge.yaml_file import read_yaml, repeated
+from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.types import Classification, Locale, Strict
 
 UNCLASSIFIED = "미분류"
 
-# In the texts of a rule these quotes name a middle category, so that a misspelt reference is found at load.
+# Rule texts quote the name of a middle category in these quotes, so a misspelt reference fails at load.
 QUOTED_CATEGORY = {Locale.KO: re.compile("‘([^’]*)’"), Locale.EN: re.compile("“([^”]*)”")}
 
-Line = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
-Lines = Annotated[tuple[Line, ...], Field(min_length=1)]
+TextLine = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
+TextLines = Annotated[tuple[TextLine, ...], Field(min_length=1)]
 
 
-class Minor(Strict):
-    ko: Line
-    en: Line
+class MinorCategory(Strict):
+    ko: TextLine
+    en: TextLine
 
 
-class Middle(Strict):
-    id: Line
-    ko: Line
-    en: Line
-    minors: tuple[Minor, ...] = ()
+class MiddleCategory(Strict):
+    id: TextLine
+    ko: TextLine
+    en: TextLine
+    minors: tuple[MinorCategory, ...] = ()
 
 
-class Major(Strict):
-    id: Line
-    ko: Line
-    en: Line
-    middles: tuple[Middle, ...]
+class MajorCategory(Strict):
+    id: TextLine
+    ko: TextLine
+    en: TextLine
+    middles: tuple[MiddleCategory, ...]
 
 
-class Tag(Strict):
-    """A situation tag. `id` is the string in results; `hint` tells the vision model when to choose it."""
+class SituationTag(Strict):
+    """`id` is the string in results; `hint` goes into the vision prompt and says when the tag applies."""
 
-    id: Line
-    ko: Line
-    en: Line
-    hint: Line
+    id: TextLine
+    ko: TextLine
+    en: TextLine
+    hint: TextLine
 
 
 class TagGroup(Strict):
-    id: Line
-    ko: Line
-    en: Line
-    tags: tuple[Tag, ...]
+    id: TextLine
+    ko: TextLine
+    en: TextLine
+    tags: tuple[SituationTag, ...]
 
 
 class Taxonomy(Strict):
-    majors: tuple[Major, ...]
+    majors: tuple[MajorCategory, ...]
     tag_groups: tuple[TagGroup, ...]
 
 
-class Source(Strict):
-    title: Line
-    url: Line
+class RuleSource(Strict):
+    title: TextLine
+    url: TextLine
 
 
 class RuleText(Strict):
-    """A rule in one language: the document that clients get."""
+    """A rule in one language: `RuleMatch.document`, which clients receive."""
 
-    title: Line
-    summary: Line
-    steps: Lines
-    cautions: Lines
-    not_this: Lines
-    check: Lines
-    source: Source
+    title: TextLine
+    summary: TextLine
+    steps: TextLines
+    cautions: TextLines
+    not_this: TextLines
+    check: TextLines
+    source: RuleSource
 
 
 class Rule(Strict):
-    """The rule of one middle category, named in Korean."""
+    """The rule of one middle category; `category` is its Korean name."""
 
-    category: Line
+    category: TextLine
     ko: RuleText
     en: RuleText
 
@@ -88,13 +88,13 @@ class Rule(Strict):
 
 
 class Rulebook:
-    """The taxonomy with its rules, indexed by Korean name. Immutable; a category may lack a rule.
+    """The taxonomy with its rules, indexed by Korean name. Immutable; a category may have no rule.
 
-    Lookups of a name that the taxonomy lacks raise KeyError.
+    Lookups of an unknown name raise KeyError.
     """
 
     def __init__(self, taxonomy: Taxonomy, rules: Iterable[Rule]) -> None:
-        """Raises ValueError naming every mistake, one a line."""
+        """Raises ValueError with every mistake, one a line."""
         rules = tuple(rules)
         if mistakes := [*_taxonomy_mistakes(taxonomy), *_rule_mistakes(taxonomy, rules)]:
             raise ValueError("\n".join(mistakes))
@@ -107,7 +107,7 @@ class Rulebook:
 
     @classmethod
     def load(cls, resources: Path) -> "Rulebook":
-        """Read taxonomy.yaml and rulebook/*.yaml. Raises ValueError naming every mistake of every file."""
+        """Read taxonomy.yaml and rulebook/*.yaml. Raises ValueError with every mistake of every file."""
         mistakes: list[str] = []
         taxonomy = read_yaml(resources / "taxonomy.yaml", Taxonomy, mistakes)
         paths = sorted((resources / "rulebook").glob("*.yaml"))
@@ -127,38 +127,38 @@ class Rulebook:
         """The id of every situation tag, in the taxonomy's order."""
         return tuple(self._tags)
 
-    def tag(self, tag_id: str) -> Tag:
+    def tag(self, tag_id: str) -> SituationTag:
         return self._tags[tag_id]
 
     def middles(self) -> tuple[str, ...]:
         """The Korean name of every middle category, 미분류 included, in the taxonomy's order."""
         return tuple(self._middles)
 
-    def middle(self, name: str) -> Middle:
+    def middle(self, name: str) -> MiddleCategory:
         return self._middles[name]
 
-    def major_of(self, middle: str) -> Major:
+    def major_of(self, middle: str) -> MajorCategory:
         return self._major_of[middle]
 
     def minors_of(self, middle: str) -> tuple[str, ...]:
         return tuple(minor.ko for minor in self.middle(middle).minors)
 
     def classification(self, middle: str, minor: str | None) -> Classification:
-        """The full place of a category. A minor of another middle category is unknown, too."""
+        """Major, middle and minor category. Raises KeyError also for a minor of another middle category."""
         if minor is not None and minor not in self.minors_of(middle):
             raise KeyError(f"{middle} > {minor}")
         return Classification(major_category=self.major_of(middle).ko, middle_category=middle, minor_category=minor)
 
     def rule(self, middle: str, locale: Locale) -> dict[str, Any] | None:
-        """The rule as JSON, a fresh copy; for 미분류 it is advice. None where there is no rule."""
+        """The rule as JSON, a fresh copy; the one of 미분류 is advice. None for a category without a rule."""
         rule = self._rules.get(middle)
         return rule.text(locale).model_dump(mode="json") if rule else None
 
     def categories(self, locale: Locale) -> list[dict[str, Any]]:
-        """Every middle category as `GET /scan/categories` lists it."""
+        """Every middle category in the format of `GET /scan/categories`."""
         return [self._category(middle, locale) for middle in self._middles.values()]
 
-    def _category(self, middle: Middle, locale: Locale) -> dict[str, Any]:
+    def _category(self, middle: MiddleCategory, locale: Locale) -> dict[str, Any]:
         rule = self._rules.get(middle.ko)
         return {
             "id": middle.id,
@@ -180,9 +180,9 @@ def _taxonomy_mistakes(taxonomy: Taxonomy) -> Iterator[str]:
     }
     for kind, things in listed.items():
         for field in ("id", "ko", "en"):
-            for name in repeated([getattr(thing, field) for thing in things]):
+            for name in duplicates([getattr(thing, field) for thing in things]):
                 yield f"taxonomy.yaml: {kind} listed twice: {name}"
-    for name in [*repeated([minor.ko for minor in minors]), *repeated([minor.en for minor in minors])]:
+    for name in [*duplicates([minor.ko for minor in minors]), *duplicates([minor.en for minor in minors])]:
         yield f"taxonomy.yaml: minor category listed twice: {name}"
     if UNCLASSIFIED not in {middle.ko for middle in middles}:
         yield f"taxonomy.yaml: there is no middle category {UNCLASSIFIED}"
@@ -193,7 +193,7 @@ def _rule_mistakes(taxonomy: Taxonomy, rules: tuple[Rule, ...]) -> Iterator[str]
         Locale.KO: {middle.ko for major in taxonomy.majors for middle in major.middles},
         Locale.EN: {middle.en for major in taxonomy.majors for middle in major.middles},
     }
-    for category in repeated([rule.category for rule in rules]):
+    for category in duplicates([rule.category for rule in rules]):
         yield f"rulebook: two rules for {category}"
     for rule in rules:
         if rule.category not in names[Locale.KO]:

@@ -1,4 +1,4 @@
-"""Prompts and user messages. The texts themselves are under resources/."""
+"""Prompts and user messages: load, validate, fill in. The texts are data under resources/."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import CATALOGUE
-from pipeline.knowledge.rulebook import Major, Middle, Rulebook, TagGroup
+from pipeline.knowledge.rulebook import MajorCategory, MiddleCategory, Rulebook, TagGroup
 from pipeline.types import Locale, Strict
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -17,15 +17,15 @@ PROMPT_PLACEHOLDER = re.compile(r"\{\{([A-Z_]+)\}\}")
 
 
 class ErrorText(Strict):
-    """What the user reads about one error: what happened (`message`) and what to do now (`advice`)."""
+    """The user's text for one error code: what happened (`message`) and what to do now (`advice`)."""
 
     title: str
     message: str
     advice: str
 
 
-class Messages(Strict):
-    """One locale's file."""
+class MessageFile(Strict):
+    """One messages/{locale}.toml."""
 
     messages: dict[str, str]
     errors: dict[str, ErrorText]
@@ -33,31 +33,31 @@ class Messages(Strict):
 
 @dataclass(frozen=True)
 class Texts:
-    """Immutable and shared. Lookups of a name that the resources lack raise KeyError."""
+    """Immutable and shared. Lookups of an unknown name raise KeyError."""
 
     prompts: Mapping[str, str]
-    messages: Mapping[Locale, Messages]
+    messages: Mapping[Locale, MessageFile]
 
     @classmethod
     def load(cls, resources: Path) -> "Texts":
-        """Read prompts/*.md and messages/{locale}.toml. Raises ValueError naming every mistake."""
+        """Read prompts/*.md and messages/{locale}.toml. Raises ValueError with every mistake."""
         mistakes: list[str] = []
         prompts = _read_prompts(resources / "prompts", mistakes)
         messages = {
             locale: read
             for locale in Locale
-            if (read := _read(resources / "messages" / f"{locale}.toml", mistakes)) is not None
+            if (read := _read_messages(resources / "messages" / f"{locale}.toml", mistakes)) is not None
         }
         if mistakes := [*mistakes, *_message_mistakes(messages)]:
             raise ValueError(f"Mistakes in {resources}:\n" + "\n".join(mistakes))
         return cls(prompts, messages)
 
     def prompt(self, name: str) -> str:
-        """The text of prompts/{name}.md, its {{PLACEHOLDERS}} not yet filled."""
+        """The template in prompts/{name}.md, with its {{PLACEHOLDERS}}."""
         return self.prompts[name]
 
     def message(self, key: str, locale: Locale, **params: object) -> str:
-        """The message with each `{name}` replaced by that parameter, whose own braces stay literal."""
+        """The message with each `{name}` replaced by that parameter. Braces within a parameter stay literal."""
         template = self.messages[locale].messages[key]
         return PLACEHOLDER.sub(lambda found: str(params[found[1]]), template)
 
@@ -66,22 +66,22 @@ class Texts:
 
 
 def render_vision_prompt(texts: Texts, rulebook: Rulebook) -> str:
-    """The system prompt of the vision model: the same bytes for the same resources."""
+    """The system prompt of the vision model. Same resources, same bytes (prompt caches depend on it)."""
     return _render(texts.prompt("vision"), _names(rulebook))
 
 
 def render_question_prompt(texts: Texts, rulebook: Rulebook) -> str:
-    """The system prompt of the text model that reads a question: the same bytes for the same resources."""
+    """The system prompt of the text model that reads a question. Same resources, same bytes."""
     return _render(texts.prompt("question"), _names(rulebook))
 
 
 def render_answer_prompt(texts: Texts) -> str:
-    """The system prompt of the text model that writes steps: the same bytes for the same resources."""
+    """The system prompt of the text model that writes steps. Same resources, same bytes."""
     return _render(texts.prompt("answer"), {})
 
 
 def render_chat_prompt(texts: Texts) -> str:
-    """The system prompt of the text model that writes prose: the same bytes for the same resources."""
+    """The system prompt of the text model that writes prose. Same resources, same bytes."""
     return _render(texts.prompt("chat"), {})
 
 
@@ -91,7 +91,7 @@ def _names(rulebook: Rulebook) -> dict[str, str]:
     return {"CATEGORIES": categories, "TAGS": tags}
 
 
-def _category_line(major: Major, middle: Middle) -> str:
+def _category_line(major: MajorCategory, middle: MiddleCategory) -> str:
     minors = " | ".join(minor.ko for minor in middle.minors)
     return f"- {major.ko} > {middle.ko} ({middle.en}): {minors}"
 
@@ -101,7 +101,7 @@ def _tag_lines(group: TagGroup) -> str:
 
 
 def _render(template: str, values: Mapping[str, str]) -> str:
-    """One pass: a value that looks like a placeholder stays as it is. An unknown one is a KeyError."""
+    """One pass: a value that looks like a placeholder is not replaced. Raises KeyError for an unknown placeholder."""
     return PROMPT_PLACEHOLDER.sub(lambda found: values[found[1]], template)
 
 
@@ -115,9 +115,9 @@ def _read_prompts(folder: Path, mistakes: list[str]) -> dict[str, str]:
     return prompts
 
 
-def _read(path: Path, mistakes: list[str]) -> Messages | None:
+def _read_messages(path: Path, mistakes: list[str]) -> MessageFile | None:
     try:
-        return Messages.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return MessageFile.model_validate(tomllib.loads(path.read_text("utf-8")))
     except ValidationError as error:
         mistakes += [f"{path.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
     except (OSError, ValueError) as error:
@@ -125,8 +125,8 @@ def _read(path: Path, mistakes: list[str]) -> Messages | None:
     return None
 
 
-def _message_mistakes(messages: Mapping[Locale, Messages]) -> Iterator[str]:
-    """Every locale has every message, with the same parameters, and a text for every error."""
+def _message_mistakes(messages: Mapping[Locale, MessageFile]) -> Iterator[str]:
+    """Every locale needs every message, with the same parameters, and a text for every error code."""
     keys = {key for each in messages.values() for key in each.messages}
     codes = {code for each in messages.values() for code in each.errors} | set(CATALOGUE)
     for locale, each in messages.items():

@@ -1,7 +1,7 @@
-"""Looks whether the resources on disk are those in use, and takes what has changed once it is whole and right.
+"""Hot reload of the resources: polls the files and swaps in a new Knowledge once an edit is complete and valid.
 
-An edit is taken when it has been the same for two looks, because an editor or an rsync may be half way. One with a
-mistake is refused: what was in use stays in use. Decision 0014.
+An edit is loaded when two polls in a row have found the same files, because an editor or an rsync may be half way. An
+edit with a mistake is refused: the Knowledge in use stays in use. Decision 0014.
 """
 
 import asyncio
@@ -12,56 +12,58 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from pipeline.knowledge.fingerprint import Stamp, fingerprints, pipeline_version, stamps
-from pipeline.knowledge.knowledge import Knowledge, Unsettled, with_local_model
+from pipeline.knowledge.fingerprint import FileStamp, file_stamps, fingerprints, pipeline_version
+from pipeline.knowledge.knowledge import ChangedDuringLoad, Knowledge, with_local_model
 from pipeline.types import Refusal
 
-Made = TypeVar("Made")
+Built = TypeVar("Built")
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class _Taken(Generic[Made]):
+class _Reload(Generic[Built]):
     knowledge: Knowledge
-    made: Made
+    built: Built
 
 
-class Watch(Generic[Made]):
-    """One per process. `knowledge` is what is in use, `made` what `make` has made of it: they change together, between
-    two steps of the event loop. Take them once and keep them for a whole job.
+class Watch(Generic[Built]):
+    """One per process. `knowledge` is in use; `current` is what `build` returned for it (a worker's Pipeline).
 
-    `refusal` is about the edit that lies on disk and is not used because of a mistake.
+    Both change together, between two steps of the event loop: read them once and keep them for a whole job. `refusal`
+    describes the edit that is on disk and not in use because of a mistake.
     """
 
-    def __init__(self, resources: Path, knowledge: Knowledge, made: Made, make: Callable[[Knowledge], Made]) -> None:
-        """`make` is called on another thread; what it raises refuses the edit."""
+    def __init__(
+        self, resources: Path, knowledge: Knowledge, current: Built, build: Callable[[Knowledge], Built]
+    ) -> None:
+        """`build` is called on another thread; an exception from it refuses the edit."""
         self._resources = resources
-        self._make = make
+        self._build = build
         self.knowledge = knowledge
-        self.made = made
+        self.current = current
         self.refusal: Refusal | None = None
-        self._stamps: dict[str, Stamp] = {}
+        self._stamps: dict[str, FileStamp] = {}
         self._found = dict(self.knowledge.fingerprints)
         self._is_judged = False
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last look saw other files than those in use: not yet taken, refused, or the local model's."""
+        """Whether the last poll found other files than those in use: not yet loaded, refused, or the local model's."""
         return pipeline_version(self._found) != self.knowledge.version
 
-    async def on_disk(self) -> str:
-        """The version that the files have now."""
-        return pipeline_version(await asyncio.to_thread(_read, self._resources))
+    async def version_on_disk(self) -> str:
+        """The version of the files as they are now. Reads them on another thread."""
+        return pipeline_version(await asyncio.to_thread(_fingerprints, self._resources))
 
-    async def keep(self, every: float) -> None:
-        """Look again and again, until cancelled."""
+    async def poll(self, interval_seconds: float) -> None:
+        """Call `reload_if_changed` at this interval, until cancelled."""
         while True:
-            await asyncio.sleep(every)
-            await self.look()
+            await asyncio.sleep(interval_seconds)
+            await self.reload_if_changed()
 
-    async def look(self) -> bool:
-        """Whether version or refusal are now others than before. Not to be called twice at once."""
+    async def reload_if_changed(self) -> bool:
+        """Poll once. Returns whether version or refusal changed. Not safe to call concurrently."""
         found = await asyncio.to_thread(self._find)
         if found is None:
             return False
@@ -70,47 +72,47 @@ class Watch(Generic[Made]):
             self.refusal = found
             log.error("resources.refused", version=found.version, goes_on_with=before, detail=found.detail)
             return True
-        self.knowledge, self.made, self.refusal = found.knowledge, found.made, None
+        self.knowledge, self.current, self.refusal = found.knowledge, found.built, None
         log.info("resources.taken", version=self.knowledge.version, instead_of=before)
         return True
 
-    def _find(self) -> _Taken[Made] | Refusal | None:
-        """Blocks. None when there is nothing new, or nothing that two looks have seen."""
-        now = _stamps(self._resources)
+    def _find(self) -> _Reload[Built] | Refusal | None:
+        """Blocks. None when nothing changed, or when two polls have not yet found the same files."""
+        now = _file_stamps(self._resources)
         if now == self._stamps and self._is_judged:
             return None
-        found = _read(self._resources)
+        found = _fingerprints(self._resources)
         self._is_judged = found == self._found
         self._stamps, self._found = now, found
         return self._judge(found) if self._is_judged else None
 
-    def _judge(self, found: dict[str, str]) -> _Taken[Made] | Refusal | None:
+    def _judge(self, found: dict[str, str]) -> _Reload[Built] | Refusal | None:
         version = pipeline_version(with_local_model(found, self.knowledge.fingerprints))
         if version == self.knowledge.version:
             if self.is_stale:
                 log.warning("resources.restart_needed", why="the local model's files have changed")
-            return _Taken(self.knowledge, self.made) if self.refusal else None
+            return _Reload(self.knowledge, self.current) if self.refusal else None
         if self.refusal is not None and version == self.refusal.version:
             return None
         try:
             knowledge = Knowledge.load(self._resources, running=self.knowledge)
-            return _Taken(knowledge, self._make(knowledge))
-        except Unsettled:
+            return _Reload(knowledge, self._build(knowledge))
+        except ChangedDuringLoad:
             self._is_judged = False
             return None
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, this process goes on with the old
             return Refusal(version=version, detail=_detail(error, self._resources))
 
 
-def _stamps(resources: Path) -> dict[str, Stamp]:
+def _file_stamps(resources: Path) -> dict[str, FileStamp]:
     try:
-        return stamps(resources)
+        return file_stamps(resources)
     except OSError:
         return {}
 
 
-def _read(resources: Path) -> dict[str, str]:
-    """What cannot be read has a version, too, so that it is refused when it stays so, and once."""
+def _fingerprints(resources: Path) -> dict[str, str]:
+    """Unreadable files get a fingerprint of their error: an error that stays is refused, and refused once."""
     try:
         return fingerprints(resources)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One YAML file under resources/, read into a model. Mistakes are collected, so that all of them are named at once."""
+"""Reads one YAML file under resources/ into a pydantic model. Collects mistakes, so that all are reported at once."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,13 +9,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
-Name = TypeVar("Name", str, int)
+Key = TypeVar("Key", str, int)
 
 
 def read_yaml(path: Path, model: type[Model], mistakes: list[str]) -> Model | None:
-    """None where the file is no such model; then `mistakes` has a line for each reason, with the file's name."""
+    """None if the file is unreadable or not such a model; each reason is then a line in `mistakes`, with the file name.
+
+    A key that occurs twice in one mapping is a mistake.
+    """
     try:
-        data = yaml.load(path.read_text("utf-8"), _StrictLoader)  # noqa: S506 — it is a safe loader
+        data = yaml.load(path.read_text("utf-8"), _UniqueKeyLoader)  # noqa: S506 — it is a safe loader
         return model.model_validate(data)
     except ValidationError as error:
         mistakes += [f"{path.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
@@ -24,15 +27,15 @@ def read_yaml(path: Path, model: type[Model], mistakes: list[str]) -> Model | No
     return None
 
 
-def repeated(names: Iterable[Name]) -> list[Name]:
-    return [name for name, count in Counter(names).items() if count > 1]
+def duplicates(keys: Iterable[Key]) -> list[Key]:
+    return [key for key, count in Counter(keys).items() if count > 1]
 
 
-class _StrictLoader(yaml.CSafeLoader):
-    """YAML keeps the last of two equal keys in silence; here that is a mistake."""
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """Refuses a key that occurs twice; plain PyYAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 — PyYAML's signature
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := repeated(keys):
+        if twice := duplicates(keys):
             raise yaml.constructor.ConstructorError(None, None, f"listed twice: {', '.join(twice)}", node.start_mark)
         return super().construct_mapping(node, deep=deep)

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from pipeline.errors import PipelineError
-from pipeline.types import Answer, JobInput, Locale, Observation, Reading, RuleMatch, SourceImage, Usage
+from pipeline.types import Answer, JobInput, Locale, Observation, ParsedQuestion, RuleMatch, SourceImage, Usage
 
 LOCAL = "local"
 """The name by which a job asks for the local model, of whatever version."""
@@ -36,7 +36,7 @@ class TextModel(Protocol):
 
     name: str
 
-    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]: ...
+    async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]: ...
 
 
 class OnText(Protocol):

@@ -24,15 +24,15 @@ from pipeline.types import (
     Candidate,
     Classification,
     JobInput,
+    KnownThings,
     Locale,
     NamedThing,
     NotWaste,
     Observation,
     PaidCall,
-    Reading,
+    ParsedQuestion,
     RuleMatch,
     SourceImage,
-    ThingsNamed,
     UnknownThing,
     Usage,
 )
@@ -128,12 +128,12 @@ class HostedText:
         system = render_question_prompt(texts, rulebook)
         self._prompt = client.prepare(Prompt(model, "question", system, _question_schema(rulebook)))
 
-    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
+    async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
         text, usage = await self._prompt.ask(data_block({"locale": locale, "user_text": question}))
         spent = PaidCall(model=self.name, usage=usage)
         return self._reading(_validated(QuestionReply, text, spent), spent), usage
 
-    def _reading(self, reply: QuestionReply, spent: PaidCall) -> Reading:
+    def _reading(self, reply: QuestionReply, spent: PaidCall) -> ParsedQuestion:
         if not reply.is_about_waste:
             return NotWaste()
         for each in reply.things:
@@ -141,7 +141,7 @@ class HostedText:
         known = [each for each in reply.things if each.middle_category != UNCLASSIFIED]
         if not known:
             return UnknownThing()
-        return ThingsNamed(
+        return KnownThings(
             things=tuple(
                 NamedThing(
                     name=each.name,

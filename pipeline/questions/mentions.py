@@ -1,8 +1,7 @@
-"""Where in a text the names of the lexicon stand. Pure.
+"""Mentions: finds lexicon names in a text, with their positions. Pure.
 
-A name begins where a word begins and ends where a word ends, but for a particle or a plural; or it is the last part of
-a compound ("복분자와인병"); or it is nearly what a word says ("스티로퐁"). What the things of a question are to one
-another is not asked here but in `matcher`.
+A name matches whole words, apart from a particle or a plural ending; or the last part of a compound ("복분자와인병");
+or a misspelt word ("스티로퐁"). How the things of a question relate to one another is decided in `reader.py`.
 """
 
 import re
@@ -15,36 +14,39 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from pipeline.knowledge.grammar import Grammar
-from pipeline.knowledge.lexicon import Lexicon, Name, key
+from pipeline.knowledge.lexicon import Lexicon, Name, name_key
 from pipeline.knowledge.rulebook import Rulebook
 from pipeline.types import Classification
 
-MOST_WORDS = 5
-"""The longest names have as many words."""
+MAX_NAME_WORDS = 5
+"""The longest names in the lexicon have this many words."""
 
-MOST_LETTERS = 400
-"""So much of a question is read. Each word costs up to a millisecond, and jobs share their process."""
+MAX_QUESTION_CHARS = 400
+"""Longer questions are cut. Each word costs up to a millisecond, and jobs share their process."""
 
-EXACT, COMPOUND, HEAD = 0.95, 0.85, 0.6
-"""How sure a name is. A misspelt one is less sure than an exact one by its distance."""
+EXACT_CONFIDENCE, COMPOUND_CONFIDENCE, HEAD_NOUN_CONFIDENCE = 0.95, 0.85, 0.6
+"""Confidence by kind of match. A misspelt name has its similarity to the correct spelling, at most EXACT_CONFIDENCE."""
 
-LEAST_KOREAN, LEAST_LATIN = 3, 6
-"""Shorter words are never taken for misspelt ones: too many words are near them."""
+MIN_FUZZY_KOREAN_CHARS, MIN_FUZZY_LATIN_CHARS = 3, 6
+"""Shorter words are never treated as misspelt: too many other words are similar."""
 
-LETTERS_PER_MISTAKE = 7
-"""One wrong letter (a jamo, in Korean) in so many is a misspelling, more is another word."""
+CHARS_PER_TYPO = 7
+"""One wrong letter (in Korean, a jamo) for each 7 letters is a typo; more make it another word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A thing named in a text. `start` and `end` enclose the name, without its particle, which is `suffix`."""
+    """A thing named in a text. `start` and `end` (exclusive) enclose the name; the particle after it is `suffix`.
+
+    `key` is the `name_key` of the name found, `ko` and `en` are its display names.
+    """
 
     start: int
     end: int
     key: str
     ko: str
     en: str
-    place: Classification
+    classification: Classification
     confidence: float
     suffix: str = ""
 
@@ -55,27 +57,30 @@ class Word:
     start: int
 
 
-def normalised(text: str) -> str:
-    """Lower case, letters and digits only; commas stand for all that divides. Of a long text, its two ends."""
+def normalise(text: str) -> str:
+    """NFKC, lower case, letters and digits only; a comma replaces all other punctuation that separates.
+
+    A long text is cut to its two ends, MAX_QUESTION_CHARS in all.
+    """
     text = _ends(unicodedata.normalize("NFKC", _ends(text))).lower().replace("’", "'")
     text = re.sub(r"[,.?!;:/&\n()\[\]~…·]+", " , ", text)
     return " ".join(re.sub(r"[^\w,' ]+", " ", text).split())
 
 
 def _ends(text: str) -> str:
-    """The first half of what is read and, because people ask last, the last one; no half words."""
-    if len(text) <= MOST_LETTERS:
+    """A long text cut to its beginning and, because questions come last, its end; at whole words."""
+    if len(text) <= MAX_QUESTION_CHARS:
         return text
-    half = MOST_LETTERS // 2
+    half = MAX_QUESTION_CHARS // 2
     return re.sub(r"\s\S*\Z", "", text[:half]) + "\n" + re.sub(r"\A\S*\s", "", text[-half:])
 
 
-def blanked(text: str, pattern: re.Pattern[str]) -> str:
-    """The text with what the pattern finds made blank: all other places stay where they are."""
+def blank_out(text: str, pattern: re.Pattern[str]) -> str:
+    """The text with every match replaced by as many spaces, so that positions stay valid."""
     return pattern.sub(lambda found: " " * len(found[0]), text)
 
 
-def words_of(text: str) -> list[Word]:
+def split_words(text: str) -> list[Word]:
     return [Word(found[0], found.start()) for found in re.finditer(r"\S+", text)]
 
 
@@ -88,7 +93,7 @@ class MentionFinder:
         self._joining = frozenset((",", *grammar.joining))
         self._run_on = re.compile(grammar.run_on)
         self._heads = {
-            key(name): (name, rulebook.classification(head.category, head.minor))
+            name_key(name): (name, rulebook.classification(head.category, head.minor))
             for head in grammar.heads
             for name in head.names
         }
@@ -96,12 +101,12 @@ class MentionFinder:
         self._spellings = tuple(self._spelled)
 
     def find(self, text: str) -> list[Mention]:
-        """Left to right, the longest at each place; they do not overlap. `text` is normalised."""
-        words = words_of(text)
+        """Left to right, the longest match at each word, without overlaps. `text` comes from `normalise`."""
+        words = split_words(text)
         found: list[Mention] = []
         at = 0
         while at < len(words):
-            mention = self._at(words, at)
+            mention = self._longest_at(words, at)
             if mention is None:
                 at += 1
                 continue
@@ -110,80 +115,82 @@ class MentionFinder:
                 at += 1
         return found
 
-    def named(self, compared: str, start: int, end: int, suffix: str = "") -> Mention | None:
-        """The mention of a name that stands there, if it is one."""
-        name = self._lexicon.find(compared)
+    def find_name(self, key: str, start: int, end: int, suffix: str = "") -> Mention | None:
+        """A mention at this position if the lexicon has a name with this key."""
+        name = self._lexicon.find(key)
         if name is None:
             return None
-        ko, en = _shown(name)
-        return Mention(start, end, compared, ko, en, name.thing.classification, EXACT, suffix)
+        ko, en = _display_names(name)
+        return Mention(start, end, key, ko, en, name.thing.classification, EXACT_CONFIDENCE, suffix)
 
-    def are_nouns(self, between: str) -> bool:
-        """At most one word, and a bare one: no particle, no ending, no "and"."""
+    def is_bare_noun(self, between: str) -> bool:
+        """Whether the text between two names is empty or one bare word: no particle, no ending, no "and"."""
         words = between.split()
         if len(words) != 1:
             return not words
         return words[0] not in self._joining and (not _is_korean(words[0]) or len(list(self._stems(words[0]))) == 1)
 
-    def _at(self, words: list[Word], at: int) -> Mention | None:
-        for last in range(min(at + MOST_WORDS, len(words)) - 1, at - 1, -1):
+    def _longest_at(self, words: list[Word], at: int) -> Mention | None:
+        for last in range(min(at + MAX_NAME_WORDS, len(words)) - 1, at - 1, -1):
             if (mention := self._exact(words[at : last + 1])) is not None:
                 return mention
-        return self._compound(words[at]) or self._misspelt(words[at]) or self._headed(words[at])
+        return self._compound(words[at]) or self._misspelt(words[at]) or self._head_noun(words[at])
 
     def _exact(self, words: list[Word]) -> Mention | None:
         *before, last = words
         if any(word.text == "," for word in words):
             return None
-        start = key("".join(word.text for word in before))
+        start = name_key("".join(word.text for word in before))
         for stem, suffix in self._stems(last.text):
-            mention = self.named(start + key(stem), words[0].start, last.start + len(stem), suffix)
+            mention = self.find_name(start + name_key(stem), words[0].start, last.start + len(stem), suffix)
             if mention is not None:
                 return mention
         return None
 
     def _compound(self, word: Word) -> Mention | None:
-        """A longer end is a closer name."""
+        """The name that is the longest end of a Korean compound."""
         for stem, suffix in self._stems(word.text):
             for begin in range(1, len(stem) - 1):
-                mention = self.named(key(stem[begin:]), word.start + begin, word.start + len(stem), suffix)
+                mention = self.find_name(name_key(stem[begin:]), word.start + begin, word.start + len(stem), suffix)
                 if mention is not None and _is_korean(stem):
-                    return _less_sure(mention, COMPOUND)
+                    return _capped(mention, COMPOUND_CONFIDENCE)
         return None
 
-    def _headed(self, word: Word) -> Mention | None:
+    def _head_noun(self, word: Word) -> Mention | None:
         for stem, suffix in self._stems(word.text):
             ends = [stem] if not _is_korean(stem) else [stem[begin:] for begin in range(len(stem))]
             for end in ends:
-                if (head := self._heads.get(key(end))) is not None:
-                    name, place = head
+                if (head := self._heads.get(name_key(end))) is not None:
+                    name, classification = head
                     till = word.start + len(stem)
-                    return Mention(word.start, till, key(end), name, name, place, HEAD, suffix)
+                    return Mention(
+                        word.start, till, name_key(end), name, name, classification, HEAD_NOUN_CONFIDENCE, suffix
+                    )
         return None
 
     def _misspelt(self, word: Word) -> Mention | None:
         for stem, suffix in self._stems(word.text):
-            compared = key(stem)
-            if len(compared) < (LEAST_KOREAN if _is_korean(compared) else LEAST_LATIN):
+            key = name_key(stem)
+            if len(key) < (MIN_FUZZY_KOREAN_CHARS if _is_korean(key) else MIN_FUZZY_LATIN_CHARS):
                 continue
-            letters = _letters(compared)
+            letters = _letters(key)
             nearest = self._nearest(letters)
             if nearest is None:
                 continue
-            mention = self.named(nearest, word.start, word.start + len(stem), suffix)
+            mention = self.find_name(nearest, word.start, word.start + len(stem), suffix)
             if mention is not None:
-                return _less_sure(mention, Levenshtein.normalized_similarity(letters, _letters(nearest)))
+                return _capped(mention, Levenshtein.normalized_similarity(letters, _letters(nearest)))
         return None
 
     def _nearest(self, letters: str) -> str | None:
-        most = len(letters) // LETTERS_PER_MISTAKE
-        if most == 0:
+        max_typos = len(letters) // CHARS_PER_TYPO
+        if max_typos == 0:
             return None
-        found = process.extractOne(letters, self._spellings, scorer=Levenshtein.distance, score_cutoff=most)
+        found = process.extractOne(letters, self._spellings, scorer=Levenshtein.distance, score_cutoff=max_typos)
         return self._spelled[found[0]] if found else None
 
     def _stems(self, word: str) -> Iterator[tuple[str, str]]:
-        """The word, then what is left of it without an ending, the longest first."""
+        """(stem, suffix): the whole word, then the word without each possible ending, longest stem first."""
         yield word, ""
         for end in range(len(word) - 1, 0, -1):
             stem, suffix = word[:end], word[end:]
@@ -193,7 +200,7 @@ class MentionFinder:
 
 @lru_cache(maxsize=16_384)
 def _letters(text: str) -> str:
-    """Korean syllables as their jamo, so that one wrong vowel is one wrong letter."""
+    """Korean syllables split into jamo, so that one wrong vowel is one wrong letter."""
     return unicodedata.normalize("NFD", text)
 
 
@@ -201,10 +208,10 @@ def _is_korean(text: str) -> bool:
     return any("가" <= char <= "힣" for char in text)
 
 
-def _shown(name: Name) -> tuple[str, str]:
-    """Korean and English: the name that was found in its own language, the thing's first name in the other."""
+def _display_names(name: Name) -> tuple[str, str]:
+    """Display names in Korean and English: the matched spelling in its language, the first name in the other."""
     return (name.text, name.thing.en) if _is_korean(name.text) else (name.thing.ko, name.text)
 
 
-def _less_sure(mention: Mention, confidence: float) -> Mention:
+def _capped(mention: Mention, confidence: float) -> Mention:
     return replace(mention, confidence=min(mention.confidence, confidence))

@@ -1,54 +1,54 @@
-"""What a text says about the state of a thing: text → situation tags with their places, by the grammar. Pure."""
+"""Situation tags: finds the states that a text mentions, with their positions, by the grammar. Pure."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.knowledge.grammar import Grammar, Situation
+from pipeline.knowledge.grammar import Grammar, SituationPatterns
 
-KOREAN_LEAD = 3
-"""So many letters before it: "안 헹궜어요"."""
+MAX_KOREAN_LEAD_CHARS = 3
+"""A negation up to this many characters before a Korean phrase negates it: "안 헹궜어요"."""
 
-KOREAN_TAIL = 8
-"""So many letters behind a Korean phrase may still negate it: "묻지는 않았어요"."""
+MAX_KOREAN_TAIL_CHARS = 8
+"""A negation up to this many characters after a Korean phrase negates it: "묻지는 않았어요"."""
 
-ENGLISH_LEAD = 16
-"""So many letters before an English phrase may negate it: "without any grease"."""
+MAX_ENGLISH_LEAD_CHARS = 16
+"""A negation up to this many characters before an English phrase negates it: "without any grease"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A tag, and where in the text it is said."""
+class TagMention:
+    """A situation tag, and the position (`end` exclusive) of the phrase for it."""
 
     tag: str
     start: int
     end: int
 
 
-def situations(text: str, grammar: Grammar) -> list[Said]:
-    """In the order of the text, each tag once. `text` is normalised."""
+def find_situation_tags(text: str, grammar: Grammar) -> list[TagMention]:
+    """In text order, each tag once, at its first position. `text` comes from `normalise`."""
     found = sorted(
-        (said for situation in grammar.situations for said in _said(text, situation, grammar)),
-        key=lambda said: said.start,
+        (mention for patterns in grammar.situations for mention in _tag_mentions(text, patterns, grammar)),
+        key=lambda mention: mention.start,
     )
-    return list({said.tag: said for said in reversed(found)}.values())[::-1]
+    return list({mention.tag: mention for mention in reversed(found)}.values())[::-1]
 
 
-def _said(text: str, situation: Situation, grammar: Grammar) -> Iterator[Said]:
-    for pattern, is_negated in ((situation.korean, _negated_in_korean), (situation.english, _negated_in_english)):
+def _tag_mentions(text: str, patterns: SituationPatterns, grammar: Grammar) -> Iterator[TagMention]:
+    for pattern, is_negated in ((patterns.korean, _negated_in_korean), (patterns.english, _negated_in_english)):
         for match in pattern.finditer(text):
-            negated = not situation.fixed and is_negated(text, match, grammar)
-            tag = situation.opposite if negated else situation.tag
+            negated = not patterns.fixed and is_negated(text, match, grammar)
+            tag = patterns.opposite if negated else patterns.tag
             if tag is not None:
-                yield Said(tag, match.start(), match.end())
+                yield TagMention(tag, match.start(), match.end())
 
 
 def _negated_in_korean(text: str, match: re.Match[str], grammar: Grammar) -> bool:
-    lead = text[max(match.start() - KOREAN_LEAD, 0) : match.start()].rpartition(",")[2]
-    tail = text[match.end() : match.end() + KOREAN_TAIL].partition(",")[0]
+    lead = text[max(match.start() - MAX_KOREAN_LEAD_CHARS, 0) : match.start()].rpartition(",")[2]
+    tail = text[match.end() : match.end() + MAX_KOREAN_TAIL_CHARS].partition(",")[0]
     return re.search(grammar.negations.ko, lead + match[0] + tail) is not None
 
 
 def _negated_in_english(text: str, match: re.Match[str], grammar: Grammar) -> bool:
-    lead = text[max(match.start() - ENGLISH_LEAD, 0) : match.start()].rpartition(",")[2]
+    lead = text[max(match.start() - MAX_ENGLISH_LEAD_CHARS, 0) : match.start()].rpartition(",")[2]
     return re.search(grammar.negations.en, lead.rstrip()) is not None

@@ -1,28 +1,28 @@
-"""Does a question list something that has no name here, beside the things that have one? Pure; the words are data.
+"""Unknown items: detects a thing without a lexicon name in a list beside known ones. Pure; the patterns are data.
 
-Only a bare noun beside a bare name counts ("소주병이랑 짐볼링기"): an unknown thing passed over costs less than a good
-answer that speaks of a thing nobody named.
+Only a bare noun next to a bare name counts ("소주병이랑 짐볼링기"): a missed unknown thing costs less than an answer
+that mentions a thing which the question did not.
 """
 
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from itertools import pairwise
 
-from pipeline.knowledge.grammar import Listing
-from pipeline.questions.mentions import COMPOUND, Mention, blanked
-from pipeline.questions.situations import Said
+from pipeline.knowledge.grammar import ListPatterns
+from pipeline.questions.mentions import COMPOUND_CONFIDENCE, Mention, blank_out
+from pipeline.questions.situations import TagMention
 
 NAME, STATE = "■", "□"
-"""Stand for each letter of a whole known name, and of what else is understood. No normalised text has them."""
+"""Markers that replace each letter of a known name (NAME) or other recognised text (STATE). Not in normalised text."""
 
-SEVERAL = 2
-"""With so many names a list is one without words that join it. After a single name a comma may as well bring its
-colour, its maker or its district: "텔레비전, 삼성".
+MIN_NAMES_OF_LIST = 2
+"""With this many names, commas alone make a list. After a single name a comma may also introduce its colour, its
+maker or its district: "텔레비전, 삼성".
 """
 
 
-class _Part(Enum):
-    """What stands between two dividers. An unknown noun that is asked about is one even behind a comma."""
+class _SegmentKind(Enum):
+    """Kind of the text between two separators. An ASKED_NOUN is unknown even if only a comma separates it."""
 
     NAME = auto()
     NOUN = auto()
@@ -31,36 +31,36 @@ class _Part(Enum):
     NOTHING = auto()
 
 
-UNKNOWN = {_Part.NOUN, _Part.ASKED_NOUN}
+UNKNOWN = {_SegmentKind.NOUN, _SegmentKind.ASKED_NOUN}
 
 
-def lists_unknown(text: str, mentions: Sequence[Mention], said: Sequence[Said], listing: Listing) -> bool:
-    """`text` is normalised, and what the mentions were found in."""
-    marked = _marked(text, (*said, *mentions), STATE)
-    marked = _marked(marked, (each for each in mentions if each.confidence > COMPOUND), NAME)
-    joined = [[_part(part, listing) for part in listing.joints.either.split(each)] for each in marked.split(",")]
-    parts = [part for each in joined for part in each if part is not _Part.NOTHING]
-    if _Part.OTHER not in parts and parts.count(_Part.NAME) >= SEVERAL:
-        return not UNKNOWN.isdisjoint(parts)
-    return _beside_name(parts, {_Part.ASKED_NOUN}) or any(_beside_name(each, UNKNOWN) for each in joined)
+def lists_unknown(text: str, mentions: Sequence[Mention], tags: Sequence[TagMention], listing: ListPatterns) -> bool:
+    """`text` is the normalised text that the mentions' positions refer to."""
+    marked = _marked(text, (*tags, *mentions), STATE)
+    marked = _marked(marked, (each for each in mentions if each.confidence > COMPOUND_CONFIDENCE), NAME)
+    joined = [[_kind(part, listing) for part in listing.joints.either.split(each)] for each in marked.split(",")]
+    kinds = [kind for each in joined for kind in each if kind is not _SegmentKind.NOTHING]
+    if _SegmentKind.OTHER not in kinds and kinds.count(_SegmentKind.NAME) >= MIN_NAMES_OF_LIST:
+        return not UNKNOWN.isdisjoint(kinds)
+    return _beside_name(kinds, {_SegmentKind.ASKED_NOUN}) or any(_beside_name(each, UNKNOWN) for each in joined)
 
 
-def _marked(text: str, places: Iterable[Mention | Said], mark: str) -> str:
-    for each in places:
+def _marked(text: str, mentions: Iterable[Mention | TagMention], mark: str) -> str:
+    for each in mentions:
         text = text[: each.start] + mark * (each.end - each.start) + text[each.end :]
     return text
 
 
-def _beside_name(parts: Sequence[_Part], nouns: set[_Part]) -> bool:
-    return any(_Part.NAME in beside and not nouns.isdisjoint(beside) for beside in pairwise(parts))
+def _beside_name(kinds: Sequence[_SegmentKind], nouns: set[_SegmentKind]) -> bool:
+    return any(_SegmentKind.NAME in pair and not nouns.isdisjoint(pair) for pair in pairwise(kinds))
 
 
-def _part(text: str, listing: Listing) -> _Part:
-    words = blanked(text, listing.fillers.either).split()
+def _kind(text: str, listing: ListPatterns) -> _SegmentKind:
+    words = blank_out(text, listing.fillers.either).split()
     if NAME in text:
-        return _Part.NAME if all(NAME in word or STATE in word for word in words) else _Part.OTHER
+        return _SegmentKind.NAME if all(NAME in word or STATE in word for word in words) else _SegmentKind.OTHER
     if not words:
-        return _Part.NOTHING
+        return _SegmentKind.NOTHING
     if not listing.noun.either.fullmatch(" ".join(words)) or any(map(listing.no_things.either.fullmatch, words)):
-        return _Part.OTHER
-    return _Part.ASKED_NOUN if listing.asked.either.search(text) else _Part.NOUN
+        return _SegmentKind.OTHER
+    return _SegmentKind.ASKED_NOUN if listing.asked.either.search(text) else _SegmentKind.NOUN

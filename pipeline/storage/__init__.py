@@ -1,7 +1,7 @@
-"""Uploaded photos by key, in a local directory or in S3: links to put and get one, reading, retention."""
+"""Storage of uploaded photos: `open_store` returns a local directory or S3, behind one protocol, `Store`."""
 
 from pipeline.settings import PipelineSettings
-from pipeline.storage.local import FILES_PATH, UPLOADS_PATH, LocalStore
+from pipeline.storage.local import UPLOADS_PATH, LocalStore
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import (
     EXTENSIONS,
@@ -17,7 +17,6 @@ from pipeline.storage.store import (
 
 __all__ = [
     "EXTENSIONS",
-    "FILES_PATH",
     "KEY",
     "MEDIA_TYPES",
     "UPLOADS_PATH",
@@ -25,7 +24,6 @@ __all__ = [
     "LinkExpired",
     "LinkRefused",
     "LocalStore",
-    "S3Store",
     "Store",
     "media_type_of",
     "new_key",
@@ -34,5 +32,5 @@ __all__ = [
 
 
 def open_store(settings: PipelineSettings) -> Store:
-    """S3 if a bucket is set, else a directory. Raises ValueError when there are no credentials for S3."""
+    """S3 if S3_BUCKET is set, else a directory. Raises ValueError when there are no credentials for S3."""
     return LocalStore(settings) if settings.s3_bucket is None else S3Store(settings, settings.s3_bucket)

@@ -1,4 +1,4 @@
-"""Uploaded photos in a directory; the api takes and serves its files by signed links."""
+"""Storage of uploads in a local directory. The API receives and serves the files, by links that are signed here."""
 
 import asyncio
 import hmac
@@ -12,15 +12,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pipeline.errors import SourceNotFound, SourceTooLarge
 from pipeline.settings import PipelineSettings
-from pipeline.storage.store import KEY, Channel, LinkExpired, LinkRefused, bounded
+from pipeline.storage.store import KEY, Channel, LinkExpired, LinkRefused, check_size
 
 UPLOADS_PATH = "/api/v1/images/uploads/"
 FILES_PATH = "/api/v1/images/files/"
-"""Where the api takes and serves the files of a LocalStore."""
+"""The API's paths that receive and serve the files of a LocalStore."""
 
 
 class LocalStore:
-    """One file a key. Links are paths of the api, signed with a secret that lies beside the files."""
+    """One file for each key. The secret that signs links lies beside the files: processes on one directory share it."""
 
     upload_origin: str | None = None
 
@@ -38,7 +38,7 @@ class LocalStore:
         return self._link("GET", FILES_PATH, key, base)
 
     def key_of(self, link: str) -> str | None:
-        """Whatever host it names: the signature says that it is ours."""
+        """Ignores the link's host: the signature proves that the link is ours."""
         try:
             parts = urlsplit(link)
         except ValueError:
@@ -50,25 +50,25 @@ class LocalStore:
         return key if self._is_signed("GET", key, query.get("expires", ""), query.get("signature", "")) else None
 
     def check_link(self, verb: str, key: str, expires: str, signature: str) -> None:
-        """Raises LinkRefused or LinkExpired."""
+        """Raises LinkRefused or LinkExpired. `verb` is PUT or GET; `expires` is in epoch seconds."""
         if not KEY.fullmatch(key) or not self._is_signed(verb, key, expires, signature):
             raise LinkRefused
         if time.time() > int(expires):
             raise LinkExpired
 
-    async def write(self, key: str, pieces: AsyncIterator[bytes]) -> None:
-        """The whole file or nothing. Raises SourceTooLarge, and what `pieces` raises."""
+    async def write(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Atomic: stores the whole file or nothing. Raises SourceTooLarge, and the errors of `chunks`."""
         path = self.path_of(key)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         size = 0
         await asyncio.to_thread(self._make_folder, path.parent)
         try:
             with await asyncio.to_thread(partial.open, "xb") as file:
-                async for piece in pieces:
-                    size += len(piece)
+                async for chunk in chunks:
+                    size += len(chunk)
                     if size > self._max_bytes:
                         raise SourceTooLarge(f"upload of more than {self._max_bytes} bytes")
-                    await asyncio.to_thread(file.write, piece)
+                    await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(os.replace, partial, path)
         finally:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
@@ -86,7 +86,7 @@ class LocalStore:
         return self._folder / key
 
     def _make_folder(self, folder: Path) -> None:
-        """What people upload is not for other users of this machine."""
+        """Other users of this machine must not read uploads."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
 
@@ -96,7 +96,7 @@ class LocalStore:
                 data = file.read(self._max_bytes + 1)
         except FileNotFoundError as error:
             raise SourceNotFound(f"no upload {key}") from error
-        return bounded(data, self._max_bytes)
+        return check_size(data, self._max_bytes)
 
     def _expire(self) -> int:
         oldest = time.time() - self._ttl
@@ -117,12 +117,12 @@ class LocalStore:
         return hmac.compare_digest(self._sign(verb, key, expires).encode(), signature.encode())
 
     def _sign(self, verb: str, key: str, expires: str) -> str:
-        self._secret = self._secret or _secret_in(self._folder)
+        self._secret = self._secret or _load_secret(self._folder)
         return hmac.digest(self._secret, f"{verb}\n{key}\n{expires}".encode(), "sha256").hex()
 
 
-def _secret_in(folder: Path) -> bytes:
-    """The secret of this directory, made when it is missing; processes that start at once agree on one."""
+def _load_secret(folder: Path) -> bytes:
+    """The directory's secret. Creates it if it is missing; processes that start at the same time get the same one."""
     path = folder / ".secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _secret_in(folder: Path) -> bytes:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
         try:
-            os.link(candidate, path)  # Fails if another process was faster; then its secret holds.
+            os.link(candidate, path)  # Fails if another process was faster; then its secret is used.
         except FileExistsError:
             pass
         finally:

@@ -1,4 +1,4 @@
-"""Uploaded photos in Amazon's S3, or a server that speaks it. The only user of boto3."""
+"""Storage of uploads in Amazon S3 or a compatible server. The only user of boto3."""
 
 import asyncio
 import time
@@ -10,54 +10,38 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import Internal, PipelineError, SourceNotFound, SourceTimeout, SourceTooLarge, SourceUnreachable
 from pipeline.settings import PipelineSettings
-from pipeline.storage.store import KEY, Channel, bounded, media_type_of, new_key
+from pipeline.storage.store import KEY, Channel, check_size, media_type_of, new_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-S3_THREADS = 16
-S3_TIMEOUT = 10
+MAX_CONCURRENT_CALLS = 16
+"""Threads, and connections, of one store."""
+
+TIMEOUT_SECONDS = 10.0
+"""Limit to connect, and between two reads."""
 
 T = TypeVar("T")
 
 
 class S3Store:
-    """Amazon's S3 or a server that speaks it. Its calls block, so they run on threads of their own."""
+    """One object for each key. boto3 blocks, so its calls run in a thread pool."""
 
     def __init__(self, settings: PipelineSettings, bucket: str) -> None:
-        """Takes a tenth of a second. Raises ValueError when boto3 finds no credentials."""
-        import boto3  # noqa: PLC0415 - 30 MB that only users of S3 need
-        from botocore.config import Config  # noqa: PLC0415
-
-        session = boto3.Session()
-        if session.get_credentials() is None:
-            raise ValueError("S3_BUCKET is set, but there are no AWS credentials")
-        addressing = settings.s3_addressing or ("path" if settings.s3_endpoint_url else "virtual")
-        self._client: S3Client = session.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint_url,
-            region_name=session.region_name or "us-east-1",
-            config=Config(
-                signature_version="s3v4",  # boto3 still presigns with version 2 in us-east-1 unless told
-                s3={"addressing_style": addressing},
-                connect_timeout=S3_TIMEOUT,
-                read_timeout=S3_TIMEOUT,
-                retries={"total_max_attempts": 1},  # retries are the job's business
-                max_pool_connections=S3_THREADS,
-            ),
-        )
+        """Takes 0.1 s. Raises ValueError when boto3 finds no credentials."""
+        self._client = _open_client(settings)
         self._bucket = bucket
         self._read_timeout = settings.fetch_total_timeout
         self._max_bytes = settings.fetch_max_bytes
         self._ttl = settings.upload_ttl
         self._link_ttl = settings.upload_link_ttl
-        self._threads = ThreadPoolExecutor(S3_THREADS, thread_name_prefix="s3")
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="s3")
         link = urlsplit(self.upload_link(new_key(Channel.SCAN, "image/jpeg"), ""))
         self.upload_origin: str | None = f"{link.scheme}://{link.netloc}"
 
     def upload_link(self, key: str, base: str) -> str:
-        """The Content-Type is part of the signature. A PUT cannot bound the size: `read` does."""
+        """The signature covers the Content-Type. A presigned PUT cannot limit the size, so `read` does."""
         del base
         parameters = {"Bucket": self._bucket, "Key": key, "ContentType": media_type_of(key)}
         return self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=self._link_ttl)
@@ -68,10 +52,10 @@ class S3Store:
         return self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=self._link_ttl)
 
     def key_of(self, link: str) -> str | None:
-        """The link must point to where ours do."""
-        place = link.partition("?")[0]
-        key = "/".join(place.rsplit("/", 2)[-2:])
-        return key if KEY.fullmatch(key) and self.read_link(key, "").partition("?")[0] == place else None
+        """Compares the URLs without their signatures: the link must point to the object that our own would."""
+        url = link.partition("?")[0]
+        key = "/".join(url.rsplit("/", 2)[-2:])
+        return key if KEY.fullmatch(key) and self.read_link(key, "").partition("?")[0] == url else None
 
     async def read(self, key: str) -> bytes:
         try:
@@ -92,8 +76,8 @@ class S3Store:
         with closing(found["Body"]) as body:
             if found.get("ContentLength", 0) > self._max_bytes:
                 raise SourceTooLarge(f"upload of {found['ContentLength']} bytes")
-            data = bounded(body.read(self._max_bytes + 1), self._max_bytes)
-            body.read(1)  # Only a read that comes back empty lets botocore see that a body was cut off.
+            data = check_size(body.read(self._max_bytes + 1), self._max_bytes)
+            body.read(1)  # Only an empty read makes botocore notice a truncated body.
             return data
 
     def _expire(self) -> int:
@@ -109,24 +93,47 @@ class S3Store:
                 ]
                 if old:
                     reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": old, "Quiet": True})
-                    if errors := reply.get("Errors"):  # It answers 200 all the same.
+                    if errors := reply.get("Errors"):  # The status is 200 all the same.
                         raise Internal(f"the upload store kept {len(errors)} photos: {errors[0].get('Code')}")
                 removed += len(old)
         return removed
 
     async def _call(self, work: Callable[[], T]) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see __init__
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as boto3
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except ClientError as error:
-            raise _refusal(error.response) from error
-        except BotoCoreError as error:  # No connection, no answer in time, a cut body.
+            raise _error_of(error.response) from error
+        except BotoCoreError as error:  # No connection, no answer in time, a truncated body.
             raise SourceUnreachable(f"the upload store: {type(error).__name__}") from error
 
 
-def _refusal(response: object) -> PipelineError:
-    """What S3 refuses is our own fault, but for a key that is not there and the server's own trouble."""
+def _open_client(settings: PipelineSettings) -> "S3Client":
+    import boto3  # noqa: PLC0415 - 30 MB that only users of S3 need
+    from botocore.config import Config  # noqa: PLC0415
+
+    session = boto3.Session()
+    if session.get_credentials() is None:
+        raise ValueError("S3_BUCKET is set, but there are no AWS credentials")
+    addressing = settings.s3_addressing or ("path" if settings.s3_endpoint_url else "virtual")
+    return session.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        region_name=session.region_name or "us-east-1",
+        config=Config(
+            signature_version="s3v4",  # boto3's default still presigns with version 2 in us-east-1
+            s3={"addressing_style": addressing},
+            connect_timeout=TIMEOUT_SECONDS,
+            read_timeout=TIMEOUT_SECONDS,
+            retries={"total_max_attempts": 1},  # the job retries
+            max_pool_connections=MAX_CONCURRENT_CALLS,
+        ),
+    )
+
+
+def _error_of(response: object) -> PipelineError:
+    """Internal for a refusal, which is our mistake, except for a missing key and for trouble of the server."""
     fields = response if isinstance(response, dict) else {}
     code = str(fields.get("Error", {}).get("Code"))
     status = int(fields.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

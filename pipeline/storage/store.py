@@ -1,6 +1,6 @@
-"""What every store of uploaded photos has in common: keys, links, errors, limits.
+"""What both stores share: keys and media types, the errors of links, the protocol, the size limit.
 
-Keys cannot be guessed, and hold nothing of the client's file name.
+Keys are random, so that they cannot be guessed, and hold nothing of the client's file name.
 """
 
 import re
@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from pipeline.errors import SourceTooLarge
+
+# --- Keys ---
 
 EXTENSIONS = {
     "image/jpeg": "jpg",
@@ -19,9 +21,10 @@ EXTENSIONS = {
     "image/heic": "heic",
     "image/heif": "heif",
 }
-"""Media types that may be uploaded. What is in a file is decided by its bytes, later."""
+"""Media type → file extension, of all types that may be uploaded. Intake decides by the bytes what a file really is."""
 
 MEDIA_TYPES = {extension: media_type for media_type, extension in EXTENSIONS.items()}
+"""File extension → media type."""
 
 
 class Channel(StrEnum):
@@ -33,46 +36,11 @@ class Channel(StrEnum):
 
 
 KEY = re.compile(rf"({'|'.join(Channel)})/[0-9a-f]{{32}}\.({'|'.join(MEDIA_TYPES)})")
-
-
-class LinkRefused(Exception):
-    """The link was not made by us, or for something else."""
-
-
-class LinkExpired(Exception):
-    """The link was made by us and is past its time."""
-
-
-class Store(Protocol):
-    """Links may be given to anybody; they expire. `base` is the api's own origin, for stores that it serves.
-
-    `upload_origin` is where upload links lead, None for the api itself.
-    """
-
-    upload_origin: str | None
-
-    def upload_link(self, key: str, base: str) -> str:
-        """To PUT the file, with the Content-Type that goes with the key."""
-        ...
-
-    def read_link(self, key: str, base: str) -> str: ...
-
-    def key_of(self, link: str) -> str | None:
-        """The key in a read link of ours, expired or not; None for any other URL."""
-        ...
-
-    async def read(self, key: str) -> bytes:
-        """Raises SourceNotFound, SourceTooLarge, SourceTimeout, SourceUnreachable; Internal if the store denies it."""
-        ...
-
-    async def expire(self) -> int:
-        """Remove what is older than its time to live. Returns how many."""
-        ...
-
-    async def close(self) -> None: ...
+"""Pattern of a whole key: `scan/<32 hex digits>.jpg`."""
 
 
 def new_key(channel: Channel, media_type: str) -> str:
+    """A random key. Raises KeyError for a media type that is not in EXTENSIONS."""
     return f"{channel}/{secrets.token_hex(16)}.{EXTENSIONS[media_type]}"
 
 
@@ -80,7 +48,54 @@ def media_type_of(key: str) -> str:
     return MEDIA_TYPES[key.rpartition(".")[2]]
 
 
-def bounded(data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise SourceTooLarge(f"upload of more than {limit} bytes")
+# --- Stores ---
+
+
+class LinkRefused(Exception):
+    """The link's signature is not ours, or it is for another key or method."""
+
+
+class LinkExpired(Exception):
+    """The link is ours, but past its time."""
+
+
+class Store(Protocol):
+    """Photos by key. Links are signed and expire, so clients may have them.
+
+    `base` is the origin of our API, for stores whose links lead there. `upload_origin` is the origin of upload links,
+    None for the API itself.
+    """
+
+    upload_origin: str | None
+
+    def upload_link(self, key: str, base: str) -> str:
+        """A link to PUT the file, with `media_type_of(key)` as its Content-Type."""
+        ...
+
+    def read_link(self, key: str, base: str) -> str:
+        """A link to GET the file."""
+        ...
+
+    def key_of(self, link: str) -> str | None:
+        """The key in one of our read links, expired or not; None for any other URL."""
+        ...
+
+    async def read(self, key: str) -> bytes:
+        """The whole file, at most `fetch_max_bytes`.
+
+        Raises SourceNotFound, SourceTooLarge, SourceTimeout, SourceUnreachable; Internal if the store denies access.
+        """
+        ...
+
+    async def expire(self) -> int:
+        """Delete uploads older than UPLOAD_TTL. Returns how many."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def check_size(data: bytes, max_bytes: int) -> bytes:
+    """The data itself. Raises SourceTooLarge if it is longer than `max_bytes`."""
+    if len(data) > max_bytes:
+        raise SourceTooLarge(f"upload of more than {max_bytes} bytes")
     return data

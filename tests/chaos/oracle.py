@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.ledger.ledger import DEADLINES, LEASES, OUTBOX, PERMANENT_KEYS, QUEUED
+from jobs.redis.keys import DEADLINES, JOB_PREFIX, LEASES, OUTBOX, PERMANENT_KEYS, QUEUED
 from tests.chaos.clients import FINAL, Mode, Submit, Watched
 from tests.chaos.processes import Footprint, descendants, is_zombie
 from tests.chaos.rig import DEADLINE, MARGIN, SECRETS, Disruption, Rig, redis_client
@@ -68,7 +68,7 @@ async def observe(rig: Rig) -> Observed:
     await rig.look_back()
     keys = {key.decode(): await client.ttl(key) for key in [key async for key in client.scan_iter(count=1000)]}
     await client.aclose()
-    jobs = {name.removeprefix("bunri:job:") for name in keys if name.startswith("bunri:job:") and name.count(":") == 2}
+    jobs = {name.removeprefix(JOB_PREFIX) for name in keys if name.startswith(JOB_PREFIX) and name.count(":") == 2}
     live = {name: process for name, process in rig.processes.items() if process.is_alive}
     return Observed(
         rig,
@@ -86,7 +86,7 @@ async def _lengths(client: Any) -> dict[str, int]:
     for key in (QUEUED, OUTBOX, LEASES, DEADLINES):
         found[key] = await client.zcard(key)
     async for key in client.scan_iter(count=1000, _type="list"):
-        if not key.startswith(b"bunri:job:"):
+        if not key.startswith(JOB_PREFIX.encode()):
             found[key.decode()] = await client.llen(key)
     return found
 

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 from playwright.async_api import Request as Posted
 
 from kit.text import clean
-from tests.support.browser import Visit, opened
-from tests.support.bunri import RunningBunri, running_bunri
+from tests.support.browser import Visit, new_tab, opened
+from tests.support.bunri import ROOT, RunningBunri, running_bunri
 from tests.support.image_server import Answer, ImageServer, Request, reply
 from tests.support.injections import SHORT
 from tests.support.openai_server import PROSE, base_url, openai_server, purpose_of, streamed, well_behaved
@@ -29,7 +29,7 @@ WORDS = [f"낱말{n} " for n in range(40)]
 A_PAGE = 7_000
 """Letters of injections in one answer: a little less than an answer may have."""
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +40,11 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBunri]:
 
 
 @pytest.fixture(scope="module")
-def _model(samples_folder: Path) -> Iterator[ImageServer]:
+def _model() -> Iterator[ImageServer]:
     with openai_server() as server:
-        server.on("/glass.jpg", reply(200, (samples_folder / "glass-1.jpg").read_bytes()))
+        server.on("/glass.jpg", reply(200, (ROOT / "samples/glass-1.jpg").read_bytes()))
         server.on("/old.jpg", reply(403))
         yield server
-
-
-@pytest.fixture(scope="module")
-def samples_folder() -> Path:
-    return Path(__file__).parent.parent.parent / "samples"
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +62,24 @@ def model(_model: ImageServer) -> ImageServer:
     return _model
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def visit_local(local: RunningBunri, browser: Browser, samples: Path) -> AsyncIterator[Visit]:
-    async for visit in visited(local.api, browser, samples):
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit_local(local: RunningBunri, tab: Page) -> AsyncIterator[Visit]:
+    async for visit in visited(local.api, tab):
         yield visit
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def visit(hosted: RunningBunri, browser: Browser, samples: Path) -> AsyncIterator[Visit]:
-    async for visit in visited(hosted.api, browser, samples):
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(hosted: RunningBunri, tab: Page) -> AsyncIterator[Visit]:
+    async for visit in visited(hosted.api, tab):
         yield visit
 
 
-async def visited(origin: str, browser: Browser, samples: Path, **context: Any) -> AsyncIterator[Visit]:
-    """The tab is open. Afterwards: no console error, and no request left the origin."""
-    window = await browser.new_context(**{"locale": "ko-KR", **context})
-    visit = await opened(origin, window, samples)
+async def visited(origin: str, tab: Page) -> AsyncIterator[Visit]:
+    """The page, with its tab for questions open. Afterwards: no console error, and no request left the origin."""
+    visit = await opened(origin, tab)
     await visit.page.click("#tab-chat")
     yield visit
-    await window.close()
+    await visit.leave()
     assert visit.unexpected == []
     assert visit.foreign == []
 
@@ -158,13 +152,13 @@ async def test_the_answer_is_shown_while_it_is_written(visit: Visit, model: Imag
 
 
 async def test_a_stream_that_is_cut_goes_on_with_nothing_lost_or_twice(
-    hosted: RunningBunri, browser: Browser, samples: Path, model: ImageServer
+    hosted: RunningBunri, tab: Page, model: ImageServer
 ) -> None:
     model.fallback = writing(WORDS, pause=0.15)
     port = httpx.URL(hosted.api).port
     assert port
     async with relay(port) as wire:
-        async for visit in visited(f"http://127.0.0.1:{wire.port}", browser, samples):
+        async for visit in visited(f"http://127.0.0.1:{wire.port}", tab):
             visit.broken.append("/events")
             await visit.page.evaluate(
                 """() => {
@@ -242,25 +236,6 @@ async def test_an_expired_link_is_a_typed_failure(visit: Visit, model: ImageServ
     await expect(failure).to_be_hidden()
 
 
-async def test_a_refused_link_shows_the_problem(visit: Visit) -> None:
-    visit.broken += ["http://10.0.0.1/", CHAT]
-    await visit.page.click("#attach > summary")
-    await visit.page.fill("#image-url", "http://10.0.0.1/x.jpg")
-    await visit.page.click("#chat-submit")
-    await ends(visit, "refused")
-    await expect(visit.page.locator("#chat-failure")).to_have_attribute("data-code", "source.url_unsafe")
-    await expect(visit.page.locator("#chat-retry")).to_be_hidden()
-
-
-async def test_an_empty_question_is_not_sent(visit: Visit) -> None:
-    await visit.page.click("#chat-submit")
-    await expect(visit.page.locator("#chat-notice")).to_have_attribute("data-code", "no_words")
-    await expect(visit.page.locator("#message")).to_be_focused()
-    assert visit.asked == []
-    await visit.page.fill("#message", "유리병")
-    await expect(visit.page.locator("#chat-notice")).to_be_hidden()
-
-
 async def test_cancel_ends_the_job_and_takes_the_half_answer_away(visit: Visit, model: ImageServer) -> None:
     model.fallback = writing(WORDS, pause=0.3)
     await ask(visit, "유리병")
@@ -296,42 +271,6 @@ async def test_the_language_switch_reaches_a_question_and_not_its_answer(visit: 
     assert [body_of(request)["locale"] for request in visit.requests if request.method == "POST"] == ["ko", "en"]
 
 
-async def test_the_tabs_go_by_arrow_keys_and_can_be_linked_to(visit: Visit, samples: Path) -> None:
-    page = visit.page
-    assert page.url.endswith("#chat")
-    await page.locator("#tab-chat").focus()
-    for key, tab, panel in [
-        ("ArrowRight", "#tab-scan", "#panel-scan"),
-        ("ArrowLeft", "#tab-chat", "#panel-chat"),
-        ("Home", "#tab-scan", "#panel-scan"),
-        ("End", "#tab-chat", "#panel-chat"),
-    ]:
-        await page.keyboard.press(key)
-        await expect(page.locator(tab)).to_be_focused()
-        await expect(page.locator(tab)).to_have_attribute("aria-selected", "true")
-        await expect(page.locator(panel)).to_be_visible()
-        assert await page.locator("[role=tab][aria-selected=true]").count() == 1
-        assert await page.locator("[role=tab][tabindex='0']").count() == 1
-        assert await page.locator("[role=tabpanel]:visible").count() == 1
-    await page.reload()
-    await expect(page.locator("#panel-chat")).to_be_visible()
-    await visit.page.click("#attach > summary")
-    await visit.choose(samples / "glass-1.jpg")
-    await page.click("#tab-scan")
-    await expect(page.locator("#panel-scan #chosen-name")).to_be_visible()  # One photo, for whichever is asked.
-    await page.goto(f"{visit.origin}/#nowhere")
-    await expect(page.locator("#panel-scan")).to_be_visible()
-
-
-async def test_every_control_of_a_question_can_be_reached_by_keyboard(visit: Visit) -> None:
-    await visit.page.locator("#tab-chat").focus()
-    reached = []
-    for _ in range(3):
-        await visit.page.keyboard.press("Tab")
-        reached.append(await visit.page.evaluate("document.activeElement.id || document.activeElement.parentNode.id"))
-    assert reached == ["message", "attach", "chat-submit"]
-
-
 @pytest.mark.parametrize("locale", ["ko-KR", "en-US"])
 async def test_nothing_scrolls_sideways_on_a_phone(
     hosted: RunningBunri, browser: Browser, samples: Path, model: ImageServer, locale: str
@@ -339,16 +278,17 @@ async def test_nothing_scrolls_sideways_on_a_phone(
     width = "document.documentElement.scrollWidth"
     phone = {"locale": locale, "viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     model.fallback = writing(["w" * 400, "\n", "유리병 " * 50])
-    async for visit in visited(hosted.api, browser, samples, **phone):
-        assert await visit.page.evaluate(width) == 360
-        await visit.page.click("#attach > summary")
-        await visit.choose(samples / "glass-1.jpg")
-        await ask(visit, "q" * 300)
-        await ends(visit, "completed")
-        await expect(visit.page.locator("#chat-model-part")).to_be_visible()
-        assert await visit.page.evaluate(width) == 360
-        await visit.page.click("#tab-scan")
-        assert await visit.page.evaluate(width) == 360
+    async with new_tab(browser, **phone) as tab:
+        async for visit in visited(hosted.api, tab):
+            assert await visit.page.evaluate(width) == 360
+            await visit.page.click("#attach > summary")
+            await visit.choose(samples / "glass-1.jpg")
+            await ask(visit, "q" * 300)
+            await ends(visit, "completed")
+            await expect(visit.page.locator("#chat-model-part")).to_be_visible()
+            assert await visit.page.evaluate(width) == 360
+            await visit.page.click("#tab-scan")
+            assert await visit.page.evaluate(width) == 360
 
 
 def pages() -> list[str]:

@@ -13,8 +13,9 @@ from fastapi import FastAPI
 from api.app import build_app
 from api.deps import Services
 from api.settings import ApiSettings
-from jobs.ledger.ledger import QUEUED, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
+from jobs.redis.keys import QUEUED
 from jobs.settings import JobsSettings
 from pipeline.settings import PipelineSettings
 from tests.support.plain_http import NO_CERTIFICATES
@@ -71,10 +72,10 @@ async def first_claim(ledger: Ledger) -> Claim:
     """Play the worker: wait for a job and claim it."""
     await eventually(lambda: _has_jobs(ledger))
     waiting = await cast("Any", ledger.client.zrange(QUEUED, 0, 0))
-    claim = await ledger.claim(waiting[0].decode())
+    claim = await ledger.claims.claim(waiting[0].decode())
     assert claim
     return claim
 
 
 async def _has_jobs(ledger: Ledger) -> bool:
-    return await ledger.depth() > 0
+    return await ledger.fleet.depth() > 0

@@ -1,21 +1,26 @@
 """A page of ours in a real Chromium, and what the browser complained of."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Route, expect
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Route, expect
 
 from pipeline.types import Stage
 from tests.support.wait import eventually
 
 CHROMIUM = "/usr/bin/chromium"
+SAMPLE = Path(__file__).parent.parent.parent / "samples/glass-1.jpg"
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-LINK = "https://photos.example/bottle.jpg"
-"""Of a photo that the browser has, and nobody else."""
+PHOTO = "https://photos.example/bottle.jpg"
+"""The link of a photo that only the browser has."""
+SHOWN_STAGES = ["queued", "fetch", "vision", "rule", "answer", "done"]
 
 expect.set_options(timeout=15_000)
 
@@ -35,12 +40,27 @@ class Visit:
 
     def watch(self) -> None:
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.complaints.append((self.page.url, str(error))))
-        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108 - it marks the handler
+        self.page.on("pageerror", self._on_error)
+        self.page.on("request", self._on_request)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.complaints.append((message.location["url"], message.text))
+
+    def _on_error(self, error: Error) -> None:
+        self.complaints.append((self.page.url, str(error)))
+
+    def _on_request(self, request: Request) -> None:
+        self.requests.append(request)
+
+    async def leave(self) -> None:
+        """Leave the tab as if nobody had been there: without connections, routes of the test, and memories."""
+        self.page.remove_listener("console", self._on_console)
+        self.page.remove_listener("pageerror", self._on_error)
+        self.page.remove_listener("request", self._on_request)
+        await self.page.unroute_all(behavior="ignoreErrors")
+        await self.page.evaluate("localStorage.clear()")
+        await self.page.goto("about:blank")
 
     @property
     def unexpected(self) -> list[tuple[str, str]]:
@@ -78,7 +98,7 @@ class Visit:
         await self.choose(photo)
         await self.page.click("#submit")
 
-    async def submit(self, link: str = LINK) -> None:
+    async def submit(self, link: str = PHOTO) -> None:
         await self.page.fill("#image-url", link)
         await self.page.press("#image-url", "Enter")
 
@@ -99,13 +119,22 @@ class Visit:
         return await self.page.locator(selector).all_text_contents()
 
 
-async def opened(origin: str, context: BrowserContext, samples: Path) -> Visit:
-    async def photo(route: Route) -> None:
-        await route.fulfill(path=samples / "glass-1.jpg")
+@asynccontextmanager
+async def new_tab(browser: Browser, **options: Any) -> AsyncIterator[Page]:
+    """A tab of a context of its own, which has the photo at PHOTO. `options` are Playwright's for contexts."""
 
+    async def photo(route: Route) -> None:
+        await route.fulfill(path=SAMPLE)
+
+    context = await browser.new_context(**options)
     await context.route("https://photos.example/**", photo)
-    visit = Visit(await context.new_page(), origin)
+    yield await context.new_page()
+    await context.close()
+
+
+async def opened(origin: str, tab: Page) -> Visit:
+    visit = Visit(tab, origin)
     visit.watch()
-    await visit.page.goto(visit.origin)
-    await expect(visit.page.locator("#status")).to_be_attached()
+    await tab.goto(origin)
+    await expect(tab.locator("#status")).to_be_attached()
     return visit

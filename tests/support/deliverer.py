@@ -1,4 +1,4 @@
-"""A deliverer that runs in the test's own loop, against a real Redis and real receivers."""
+"""A webhook dispatcher that runs in the test's own loop, against a real Redis and real receivers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +15,7 @@ from tests.support.jobs import new_job, result
 from tests.support.receiver import SECRET
 from tests.support.wait import eventually
 from workers.maintenance.periodic import run_periodically
-from workers.webhooks.dispatcher import Deliverer
+from workers.webhooks.dispatcher import Dispatcher
 from workers.webhooks.sender import WebhookSender
 
 SCHEDULE = (0.05, 0.05, 0.05)
@@ -35,23 +35,23 @@ async def delivering(
     keys = JobsSettings.model_validate({"webhook_secrets": secrets}).webhook_keys
     sender = WebhookSender(guard or AddressGuard("127.0.0.1", ()), keys, lookup=lookup)
     texts = Texts.load(RESOURCES)
-    deliverer = Deliverer(ledger, deliveries, sender, lambda: texts, schedule)
-    rounds = asyncio.create_task(run_periodically("deliveries", 0, deliverer.round))
+    dispatcher = Dispatcher(ledger, deliveries, sender, lambda: texts, schedule)
+    rounds = asyncio.create_task(run_periodically("deliveries", 0, dispatcher.dispatch_due))
     try:
         yield deliveries
     finally:
         rounds.cancel()
         await asyncio.gather(rounds, return_exceptions=True)
-        await deliverer.close()
+        await dispatcher.close()
 
 
 async def completed_job(ledger: Ledger, callback_url: str) -> str:
     """A job that has just ended and is to be delivered."""
     job = new_job().model_copy(update={"callback_url": callback_url})
-    await ledger.create(job)
-    claim = await ledger.claim(job.job_id)
+    await ledger.submissions.create(job)
+    claim = await ledger.claims.claim(job.job_id)
     assert claim
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     return job.job_id
 
 

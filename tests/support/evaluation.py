@@ -11,7 +11,7 @@ WHO = Identity(model="local/test", pipeline_version="0a1b2c3d4e5f", setup="5e70b
 NAMES = {"종이": "Paper", "유리병": "Glass bottles", "금속류": "Metals", "미분류": "Unclassified"}
 
 
-def look(
+def prediction(
     predicted: str | None,
     confidence: float | None = 0.9,
     *,

@@ -1,6 +1,6 @@
 """Jobs and results to put through the ledger without a pipeline."""
 
-from jobs.broker.queue import new_job_id
+from jobs.ids import new_job_id
 from jobs.model import NewJob, Priority, WorkerBeat
 from pipeline.types import (
     Answer,

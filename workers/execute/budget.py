@@ -9,20 +9,20 @@ log = structlog.get_logger()
 
 
 class Budget:
-    """Of the whole fleet, in US dollars a day (UTC). No `limit`: any.
+    """The budget of the whole fleet, in US dollars a day (UTC). `limit` None: unlimited.
 
-    What was spent comes from Redis every now and then. Until a process has heard of the last cents it may begin calls,
-    and those under way go on: the budget is overshot by the price of the calls that the fleet makes in that moment.
+    The amount spent is read from Redis periodically. Until a process has read the last cents it may begin calls, and
+    calls in flight go on: the fleet overshoots the budget by the price of the calls it makes in that moment.
     """
 
     def __init__(self, limit: float | None = None, then: OverBudget = OverBudget.LOCAL) -> None:
         self._limit = limit
         self._is_used_up = False
-        # A job that is to fail may yet be answered from an earlier result, which is found once its photo is there.
-        self.is_told_early = then is OverBudget.LOCAL
+        # With `refuse`, check late: a cached result may still answer the job, and needs the photo's hash.
+        self.is_checked_early = then is OverBudget.LOCAL
 
-    def learn(self, spent: float) -> None:
-        """What the fleet has spent today; less than before on a new day."""
+    def update(self, spent: float) -> None:
+        """Set what the fleet has spent today; on a new day that is less than before."""
         is_used_up = self._limit is not None and spent >= self._limit
         if is_used_up and not self._is_used_up:
             log.warning("budget.used_up", spent_usd=spent, budget_usd=self._limit)

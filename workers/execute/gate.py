@@ -1,7 +1,8 @@
-"""The gate before the hosted models: a 429 or an outage that one worker meets stops the calls of all (decision 0007).
+"""The circuit breaker before the hosted models: a 429 or an outage that one worker meets stops the calls of all
+(decision 0007).
 
-Each process keeps a copy of how the models stand, so a call that finds all well asks nobody. The copy brings along what
-they have cost today, for the budget (decision 0013).
+Each process caches the models' states, so a call while all is well costs no request to Redis. The cached state includes
+today's spending of the fleet, for the budget (decision 0013).
 """
 
 import asyncio
@@ -13,153 +14,167 @@ from uuid import uuid4
 
 import structlog
 
-from jobs.circuit import AT_ONCE, PAUSES, CallOutcome, CircuitState, CircuitStore, Permit, Tally, Turn
-from jobs.redis.connection import LedgerUnavailable
+from jobs.circuit import (
+    PAUSE_ON_FIRST_FAILURE,
+    PAUSES,
+    CallCounts,
+    CallDeferred,
+    CallOutcome,
+    CallPermit,
+    CircuitState,
+    CircuitStore,
+)
+from jobs.errors import LedgerUnavailable
 from pipeline.errors import ModelAccount, ModelRateLimited, PipelineError
 from pipeline.models import ModelPaused
 from workers.execute.budget import Budget
 
-REFRESH_EVERY = 0.25
-PROBE_PATIENCE = 1.0
-"""Seconds after which it is worth coming back while another's probe is on its way."""
+CIRCUIT_REFRESH_INTERVAL_SECONDS = 0.25
 
-COMEBACKS_PER_SECOND = 20
-LONGEST_SPREAD = 30.0
-"""Jobs that were sent away come back at about this rate, and within so many seconds however many they are."""
+PROBE_RETRY_SECONDS = 1.0
+"""A job that meets another's probe in flight returns after at most this."""
+
+RETURNS_PER_SECOND = 20
+MAX_SPREAD_SECONDS = 30.0
+"""Rejected jobs return at about this rate, spread over at most MAX_SPREAD_SECONDS however many they are."""
 
 log = structlog.get_logger()
 
 
-class _View:
-    """A copy of a model's state, by this process's clock."""
+class _CachedState:
+    """A copy of a model's circuit state, by this process's clock."""
 
-    def __init__(self, pause: CircuitState) -> None:
+    def __init__(self, state: CircuitState) -> None:
         now = time.monotonic()
-        self.cause = pause.cause
-        self.spread = min(LONGEST_SPREAD, pause.waiting / COMEBACKS_PER_SECOND)
-        self._paused_until = now + pause.seconds
-        self._probe_until = now + pause.probing
+        self.cause = state.cause
+        self.spread = min(MAX_SPREAD_SECONDS, state.waiting / RETURNS_PER_SECOND)
+        self._paused_until = now + state.seconds
+        self._probe_until = now + state.probing
 
     @property
     def seconds(self) -> float:
-        """Until it is worth asking for a call: 0 when calls go on, or when one may try."""
+        """Seconds until a call is worth a try: 0 while calls are allowed, and when one may probe."""
         now = time.monotonic()
         if self.cause is None:
             return 0.0
         if now < self._paused_until:
             return self._paused_until - now
-        return min(PROBE_PATIENCE, max(self._probe_until - now, 0.0))
+        return min(PROBE_RETRY_SECONDS, max(self._probe_until - now, 0.0))
 
 
 class CircuitBreaker:
     """The pipeline's Gate. One per process; trouble with Redis never stops a call."""
 
     def __init__(
-        self, upstream: CircuitStore, *, probe_seconds: float, per_minute: int = 0, budget: Budget | None = None
+        self, store: CircuitStore, *, probe_seconds: float, per_minute: int = 0, budget: Budget | None = None
     ) -> None:
-        """A probe that has not ended after `probe_seconds` is another's to make. `per_minute` 0: no limit."""
-        self._upstream = upstream
+        """After `probe_seconds` another call may take over a probe that has not ended. `per_minute` 0: no limit."""
+        self._store = store
         self._probe_seconds = probe_seconds
         self._per_minute = per_minute
         self._budget = budget or Budget()
-        self._views: dict[str, _View] = {}
-        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._states: dict[str, _CachedState] = {}
+        self._counts: defaultdict[str, CallCounts] = defaultdict(CallCounts)
 
     def check(self, model: str) -> None:
-        view = self._views.get(model)
-        if view is not None and self._budget.is_told_early:
+        """Raises ModelPaused or ModelBudgetExhausted, from the cached state, if a call would be rejected."""
+        state = self._states.get(model)
+        if state is not None and self._budget.is_checked_early:
             self._budget.check()
-        if view is not None and view.cause is not None and view.seconds > 0:
-            raise self._refusal(model, view.cause, view.seconds, view.spread)
+        if state is not None and state.cause is not None and state.seconds > 0:
+            raise self._rejection(model, state.cause, state.seconds, state.spread)
 
     @asynccontextmanager
     async def call(self, model: str) -> AsyncIterator[None]:
-        probe = await self._enter(model)
+        """Around one call. Raises ModelPaused or ModelBudgetExhausted instead of the call."""
+        probe = await self._acquire(model)
         try:
             yield
         except PipelineError as error:
-            if type(error) not in PAUSES:  # It was answered, though not to our liking.
-                await self._answered(model, probe)
+            if type(error) not in PAUSES:  # The model answered: the error says nothing of its health.
+                await self._on_success(model, probe)
                 raise
-            await self._failed(model, error, probe)
+            await self._on_failure(model, error, probe)
             raise
         except BaseException:  # Its job was cancelled, or ran out of time.
             if probe:
-                await self._tell(model, CallOutcome(probe=probe, is_dropped=True))
+                await self._report(model, CallOutcome(probe=probe, is_dropped=True))
             raise
-        await self._answered(model, probe)
+        await self._on_success(model, probe)
 
     async def refresh(self) -> None:
-        """Every REFRESH_EVERY seconds: hand in what was counted, learn how the models stand."""
-        for model in tuple(self._views):
-            await self._tell(model)
+        """Report the counts of all models and renew the cached states: every CIRCUIT_REFRESH_INTERVAL_SECONDS."""
+        for model in tuple(self._states):
+            await self._report(model)
 
-    async def _enter(self, model: str) -> str:
-        """Wait for permission to call. Returns the token of a probe, or "" for a call like any other."""
-        if model not in self._views:
-            await self._tell(model)
+    async def _acquire(self, model: str) -> str:
+        """Wait for permission to call. Returns the token of a probe, or "" for any other call."""
+        if model not in self._states:
+            await self._report(model)
         self._budget.check()
         self.check(model)
-        if self._views[model].cause is None and self._per_minute == 0:
+        if self._states[model].cause is None and self._per_minute == 0:
             return ""
         match await self._ask(model):
-            case Permit(wait, probe):
+            case CallPermit(wait, probe):
                 if wait > 0:
                     await asyncio.sleep(wait)
                 return probe
-            case Turn(seconds, spread):
-                raise self._refusal(model, ModelRateLimited, seconds, spread)
+            case CallDeferred(seconds, spread):
+                raise self._rejection(model, ModelRateLimited, seconds, spread)
             case None:
-                await self._tell(model)
-                raise self._sent_away(model)
+                await self._report(model)
+                raise self._paused(model)
 
-    async def _ask(self, model: str) -> Permit | Turn | None:
+    async def _ask(self, model: str) -> CallPermit | CallDeferred | None:
         try:
-            return await self._upstream.ask(
+            return await self._store.ask(
                 model, token=uuid4().hex, probe_seconds=self._probe_seconds, per_minute=self._per_minute
             )
         except LedgerUnavailable:
-            return Permit()
+            return CallPermit()
 
-    async def _answered(self, model: str, probe: str) -> None:
-        self._tallies[model].answered += 1
+    async def _on_success(self, model: str, probe: str) -> None:
+        self._counts[model].answered += 1
         if probe:
-            await self._tell(model, CallOutcome(probe=probe))
+            await self._report(model, CallOutcome(probe=probe))
             log.info("model.resumed", model=model)
 
-    async def _failed(self, model: str, error: PipelineError, probe: str) -> None:
-        """Raises ModelPaused in place of a rejected call: its job has done nothing wrong, and waits with the others."""
-        self._tallies[model].failed += 1
-        earlier = self._views[model]
-        if type(error) in AT_ONCE:  # No other call of this process goes out while Redis is being told.
-            self._views[model] = _View(CircuitState(type(error), PAUSES[type(error)][0]))
-        pause = await self._tell(model, CallOutcome(error, probe))
-        if pause is None:
-            self._views[model] = earlier
+    async def _on_failure(self, model: str, error: PipelineError, probe: str) -> None:
+        """Raises ModelPaused in place of a rate limit's error: the job did nothing wrong, and waits like others."""
+        self._counts[model].failed += 1
+        earlier = self._states[model]
+        if type(error) in PAUSE_ON_FIRST_FAILURE:  # Stops this process's other calls while the report is under way.
+            self._states[model] = _CachedState(CircuitState(type(error), PAUSES[type(error)][0]))
+        state = await self._report(model, CallOutcome(error, probe))
+        if state is None:
+            self._states[model] = earlier
             return
-        if pause.streak:
-            level = log.error if isinstance(error, ModelAccount) and pause.streak == 1 else log.warning
-            level("model.paused", model=model, code=error.spec.code, seconds=pause.seconds, detail=error.detail)
+        if state.streak:
+            level = log.error if isinstance(error, ModelAccount) and state.streak == 1 else log.warning
+            level("model.paused", model=model, code=error.spec.code, seconds=state.seconds, detail=error.detail)
         if isinstance(error, ModelRateLimited):
-            raise self._sent_away(model) from error
+            raise self._paused(model) from error
 
-    async def _tell(self, model: str, ended: CallOutcome | None = None) -> CircuitState | None:
-        """Hand in the tally and renew the view. None when Redis cannot be asked; then the view stays as it was."""
-        tally = self._tallies.pop(model, Tally())
+    async def _report(self, model: str, ended: CallOutcome | None = None) -> CircuitState | None:
+        """Report the counts and renew the cached state. None: Redis is unavailable, and the cached state unchanged."""
+        counts = self._counts.pop(model, CallCounts())
         try:
-            pause = await self._upstream.report(model, tally, ended)
+            state = await self._store.report(model, counts, ended)
         except LedgerUnavailable:
-            self._views.setdefault(model, _View(CircuitState()))
+            self._states.setdefault(model, _CachedState(CircuitState()))
             return None
-        self._views[model] = _View(pause)
-        self._budget.learn(pause.spent)
-        return pause
+        self._states[model] = _CachedState(state)
+        self._budget.update(state.spent)
+        return state
 
-    def _sent_away(self, model: str) -> ModelPaused:
-        """For a call that could not be made, whatever the view says by now."""
-        view = self._views[model]
-        return self._refusal(model, view.cause or ModelRateLimited, view.seconds or PROBE_PATIENCE, view.spread)
+    def _paused(self, model: str) -> ModelPaused:
+        """For a call that was rejected, even if the cached state allows calls by now."""
+        state = self._states[model]
+        return self._rejection(
+            model, state.cause or ModelRateLimited, state.seconds or PROBE_RETRY_SECONDS, state.spread
+        )
 
-    def _refusal(self, model: str, cause: type[PipelineError], seconds: float, spread: float) -> ModelPaused:
-        self._tallies[model].refused += 1
+    def _rejection(self, model: str, cause: type[PipelineError], seconds: float, spread: float) -> ModelPaused:
+        self._counts[model].rejected += 1
         return ModelPaused(model, cause, seconds=seconds, spread=spread)

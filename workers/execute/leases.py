@@ -1,4 +1,4 @@
-"""The claims that this process holds: one task renews them all, and stops the work on one that was lost."""
+"""The claims that this process holds: one task renews their leases, and stops the work on a claim that was lost."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,34 +7,35 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
-from jobs.redis.connection import LedgerUnavailable
 
-ANSWER_TIME = 1.0
-"""Seconds until work on a claim that Redis knows no more is stopped."""
+REVOKE_DELAY_SECONDS = 1.0
+"""Time between the reply that a claim is stale and the stop of its work: the work's own final write may be why."""
 
 log = structlog.get_logger()
 
 
 @dataclass(eq=False)
 class HeldLease:
-    """A claim and the task that works under it. `is_lost` once another has the job, or it has ended."""
+    """A claim and the task that works under it. `is_lost`: another process has the job, or the job has ended."""
 
     claim: Claim
     task: asyncio.Task[object]
     is_lost: bool = field(default=False)
 
     def revoke(self) -> None:
-        """Stop the work at once. The work's own last write must not be on its way: it makes the claim stale, too."""
+        """Cancel the task at once. Its own final write must not be under way: that write makes the claim stale, too."""
         self.is_lost = True
         self.task.cancel()
 
 
 class Leases:
     def __init__(self, ledger: Ledger, lease: float) -> None:
+        """`lease` is in seconds. Three renewals fit into one lease."""
         self._ledger = ledger
-        self.every = lease / 3
+        self.renew_interval = lease / 3
         self._held: set[HeldLease] = set()
 
     @contextmanager
@@ -50,15 +51,15 @@ class Leases:
             self._held.discard(held)
 
     async def renew_all(self) -> None:
-        """Every `every` seconds, so that a lease outlasts two rounds that failed."""
+        """Call every `renew_interval` seconds, so that a lease outlasts two rounds that failed."""
         await asyncio.gather(*map(self._renew, tuple(self._held)))
 
     async def _renew(self, held: HeldLease) -> None:
         try:
-            await self._ledger.renew(held.claim)
+            await self._ledger.claims.renew(held.claim)
         except StaleClaim:
-            # Perhaps by this process's own final write, whose answer is on its way; then the hold ends by itself.
-            await asyncio.sleep(ANSWER_TIME)
+            # This process's own final write may be the cause, with its reply under way; then the hold ends by itself.
+            await asyncio.sleep(REVOKE_DELAY_SECONDS)
             if held in self._held:
                 held.revoke()
         except LedgerUnavailable as error:  # The next round tries again; the lease outlasts two rounds.

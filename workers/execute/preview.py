@@ -1,4 +1,4 @@
-"""The pipeline's `OnText` for one job: what is written goes to the feed, the first words at once."""
+"""The pipeline's `OnText` for one job: publishes the answer to the feed while the model writes it."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,27 +8,26 @@ from dataclasses import dataclass, field
 import structlog
 
 from jobs.drafts import DraftStore
-from jobs.ledger.ledger import StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
 from jobs.model import Claim
-from jobs.redis.connection import LedgerUnavailable
 
-PACE = 0.05
-"""Seconds between two writes. A model writes faster than anybody reads, and Redis carries all jobs."""
+PREVIEW_INTERVAL_SECONDS = 0.05
+"""Time between two writes. A model writes faster than anybody reads, and Redis carries all jobs."""
 
-PAUSE = 1.0
-"""Seconds to leave alone a Redis that is in trouble."""
+PREVIEW_RETRY_SECONDS = 1.0
+"""Time between two writes while Redis is in trouble."""
 
-LONGEST = 16_000
-"""Letters that are shown while they are written. The answer itself has its own limit."""
+MAX_PREVIEW_LETTERS = 16_000
+"""Letters that a preview shows. The answer itself has its own limit."""
 
 log = structlog.get_logger()
 
 
 @dataclass
 class PreviewWriter:
-    """Never raises, and waits for no write but the last: without Redis the job loses nothing but this preview.
+    """Never raises. Only `flush` waits for a write: without Redis the job loses nothing but this preview.
 
-    Nothing is written once the claim is stale. `lose` is then called if the text is still being written.
+    Once the claim is stale nothing more is written, and `revoke` is called if the text is still being written.
     """
 
     drafts: DraftStore
@@ -36,54 +35,54 @@ class PreviewWriter:
     revoke: Callable[[], None]
     _is_stale: bool = field(default=False, init=False)
     _text: str = field(default="", init=False)
-    _sent: int | None = field(default=None, init=False)  # letters that are in the record; None: it must begin anew
-    _sending: asyncio.Task[None] | None = field(default=None, init=False)
+    _written: int | None = field(default=None, init=False)  # letters in the record; None: the next write starts over
+    _writing: asyncio.Task[None] | None = field(default=None, init=False)
     _ending: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def __call__(self, piece: str, *, restart: bool = False) -> None:
         if restart:
-            self._text, self._sent = "", None
-        self._text = (self._text + piece)[:LONGEST]
-        if self._sending is None and not self._is_stale and self._sent != len(self._text):
-            self._sending = asyncio.create_task(self._send_all())
+            self._text, self._written = "", None
+        self._text = (self._text + piece)[:MAX_PREVIEW_LETTERS]
+        if self._writing is None and not self._is_stale and self._written != len(self._text):
+            self._writing = asyncio.create_task(self._write_all())
 
     async def flush(self) -> None:
-        """Tell what is left without a pause: the job is about to end."""
+        """Write the rest without a pause: the job is about to end."""
         self._ending.set()
-        if self._sending is not None:
-            await self._sending
+        if self._writing is not None:
+            await self._writing
 
     async def close(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
             with suppress(asyncio.CancelledError):
-                await self._sending
+                await self._writing
 
-    async def _send_all(self) -> None:
+    async def _write_all(self) -> None:
         try:
-            while self._sent != len(self._text):
-                is_sent = await self._send()
-                if self._ending.is_set() and not is_sent:
+            while self._written != len(self._text):
+                is_written = await self._write()
+                if self._ending.is_set() and not is_written:
                     return
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PACE if is_sent else PAUSE):
+                    async with asyncio.timeout(PREVIEW_INTERVAL_SECONDS if is_written else PREVIEW_RETRY_SECONDS):
                         await self._ending.wait()
         except StaleClaim:
             log.debug("draft.dropped")
             self._is_stale = True
-            if not self._ending.is_set():  # A call that is over is charged by the job's last write.
+            if not self._ending.is_set():  # The job's last write charges a call that is over.
                 self.revoke()
         finally:
-            self._sending = None
+            self._writing = None
 
-    async def _send(self) -> bool:
-        """A write without an answer may have happened or not, so the next begins anew."""
-        start, end = self._sent, len(self._text)
-        piece, self._sent = self._text[start or 0 : end], end
+    async def _write(self) -> bool:
+        """Write the new letters. A write without a reply may or may not have happened, so the next one starts over."""
+        start, end = self._written, len(self._text)
+        piece, self._written = self._text[start or 0 : end], end
         try:
             await self.drafts.add(self.claim, piece, restart=start is None)
         except LedgerUnavailable as error:
-            self._sent = None
+            self._written = None
             log.warning("draft.not_written", error=str(error))
             return False
         return True

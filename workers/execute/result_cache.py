@@ -1,4 +1,4 @@
-"""Earlier results of the same question about the same photo, as one job sees them."""
+"""The cache of results, as one job uses it: the same question about the same photo costs no second model call."""
 
 import asyncio
 import math
@@ -10,12 +10,12 @@ from jobs.model import CacheEntry, Claim
 from pipeline.types import PipelineResult
 from workers.execute.write_retry import retry_write
 
-POLL = 0.2
+CACHE_POLL_INTERVAL_SECONDS = 0.2
 
 
 @dataclass
 class JobResultCache:
-    """The pipeline's `ResultCache` for one job. `ttl` 0: nothing is looked up and nothing is kept."""
+    """The pipeline's `ResultCache` for one job. `ttl` is in seconds; 0 disables look-ups and storing."""
 
     ledger: Ledger
     claim: Claim
@@ -23,21 +23,24 @@ class JobResultCache:
     _fingerprint: str | None = field(default=None, init=False)
 
     async def find(self, fingerprint: str) -> PipelineResult | None:
-        """Waits while another job makes it. If that one does not succeed, one waiter takes over, the rest go alone."""
+        """Wait while another job computes the same result. None: this job must compute it.
+
+        If that other job fails, one waiting job takes the reservation over; the rest compute without one.
+        """
         if self.ttl == 0:
             return None
         self._fingerprint = fingerprint
         if self.claim.input.fresh:
             return None
-        ask = partial(self.ledger.reserve, fingerprint, self.claim.job_id)
-        found = first = await retry_write(ask, until=math.inf)  # The job's deadline ends it.
+        reserve = partial(self.ledger.claims.reserve, fingerprint, self.claim.job_id)
+        found = first = await retry_write(reserve, deadline=math.inf)  # The job's own deadline ends the wait.
         while found.holder is not None and found.holder == first.holder:
-            await asyncio.sleep(POLL)
-            found = await retry_write(ask, until=math.inf)
+            await asyncio.sleep(CACHE_POLL_INTERVAL_SECONDS)
+            found = await retry_write(reserve, deadline=math.inf)
         return found.result
 
     def to_share(self, result: PipelineResult) -> CacheEntry | None:
-        """For other jobs, unless it was theirs or degraded."""
+        """The entry to store for other jobs; None for a result that is degraded or came from the cache."""
         if self._fingerprint is None or result.cached or result.degraded:
             return None
         return CacheEntry(fingerprint=self._fingerprint, ttl=self.ttl)

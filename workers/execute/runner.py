@@ -1,4 +1,4 @@
-"""One job in a worker: claim → pipeline.run → finish. The only `except PipelineError` in workers."""
+"""Runs one job: claim → pipeline.run → complete, retry or fail. The only `except PipelineError` in workers."""
 
 import asyncio
 import random
@@ -8,12 +8,11 @@ from functools import partial
 from uuid import uuid4
 
 import structlog
-from celery.exceptions import Reject
 
 from jobs.drafts import DraftStore
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError
-from jobs.redis.connection import LedgerUnavailable
 from pipeline.errors import (
     Internal,
     JobDeadlineExceeded,
@@ -36,41 +35,41 @@ from workers.execute.retry import GiveUp, RetryIn
 from workers.execute.write_retry import retry_write
 
 FALLBACK_ERRORS = (ModelRateLimited, ModelUnavailable, ModelTimeout, ModelBadOutput, ModelAccount)
-"""What another model may do better, once all attempts are used up."""
+"""Once all attempts are used up, the fallback model may do better."""
 
-CLAIM_PATIENCE = 10.0
-"""Seconds to wait for Redis with a message in hand; the ledger sends another."""
+MAX_CLAIM_WAIT_SECONDS = 10.0
+"""A message is given up after waiting this long for Redis: the ledger sends another."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class JobRunner:
-    """Runs jobs one after the other or all at once; holds no state of any of them.
+    """One per process. Runs any number of jobs concurrently; keeps no state between them.
 
-    `pipeline` tells the one in use now: a job takes it when it is claimed and keeps it, whatever comes after.
-    `fallback` names the model that answers where the one asked for cannot, `over_budget` the one that does while
-    today's budget is used up.
+    `current_pipeline` returns the pipeline in use: a job takes it when it is claimed, and keeps it to its end.
+    `fallback` names the model that replaces one that fails, `over_budget` the one that replaces all hosted models while
+    today's budget is used up. `result_cache_ttl` is in seconds.
     """
 
     ledger: Ledger
-    drafts: DraftStore
+    previews: DraftStore
     leases: Leases
-    pipeline: Callable[[], Pipeline]
+    current_pipeline: Callable[[], Pipeline]
     result_cache_ttl: int
     fallback: str | None = None
     over_budget: str | None = None
 
     async def run(self, job_id: str) -> None:
-        """Work on the job until it has ended, is put back, or turns out to be another's.
+        """Return when the job has ended, waits for a retry, or belongs to another worker.
 
-        Raises Reject when this process is asked to stop: the message goes back to the queue for another worker.
+        Raises CancelledError when this process is asked to stop; by then the job is released for another worker.
         """
-        pipeline = self.pipeline()
-        claimed_until = asyncio.get_running_loop().time() + CLAIM_PATIENCE
+        pipeline = self.current_pipeline()
+        claim_deadline = asyncio.get_running_loop().time() + MAX_CLAIM_WAIT_SECONDS
         try:
-            take = partial(self.ledger.claim, job_id, uuid4().hex, version=pipeline.version)
-            claim = await retry_write(take, until=claimed_until)
+            claim_job = partial(self.ledger.claims.claim, job_id, uuid4().hex, version=pipeline.version)
+            claim = await retry_write(claim_job, deadline=claim_deadline)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", job_id=job_id, error=str(error))
             return
@@ -92,11 +91,11 @@ class JobRunner:
                     log.info("job.stopped")
                     return
                 await self._release(claim)
-                raise Reject(requeue=True) from None
+                raise
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await self.ledger.release(claim)
+            await self.ledger.claims.release(claim)
         except LedgerUnavailable as error:
             log.warning("job.left_to_sweep", error=str(error))
         else:
@@ -104,18 +103,18 @@ class JobRunner:
 
     async def _work(self, held: HeldLease, pipeline: Pipeline) -> None:
         claim = held.claim
-        ends_at = asyncio.get_running_loop().time() + claim.time_left
+        deadline = asyncio.get_running_loop().time() + claim.time_left
         run = _Run(
             claim=claim,
             pipeline=pipeline,
-            progress=_Progress(self.ledger, claim, ends_at),
-            reuse=self._reuse(claim),
-            draft=PreviewWriter(self.drafts, claim, held.revoke),
-            ends_at=ends_at,
+            progress=_Progress(self.ledger, claim, deadline),
+            result_cache=self._result_cache(claim),
+            preview=PreviewWriter(self.previews, claim, held.revoke),
+            deadline=deadline,
             chance=random.random(),  # noqa: S311 - jitter
         )
         try:
-            finished = await self._drafted(run)
+            run_result = await self._run_with_preview(run)
         except ModelPaused as pause:
             await self._park_or_fail(run, pause)
         except PipelineError as error:
@@ -126,28 +125,28 @@ class JobRunner:
             log.exception("job.broke")
             await self._fail(run, Internal(), run.progress.stage)
         else:
-            result = finished.result
-            shared = run.reuse.to_share(result)
-            complete = partial(self.ledger.complete, run.claim, result, *finished.steps, shared=shared)
-            await retry_write(complete, until=run.ends_at)
+            result = run_result.result
+            shared = run.result_cache.to_share(result)
+            complete = partial(self.ledger.claims.complete, run.claim, result, *run_result.steps, shared=shared)
+            await retry_write(complete, deadline=run.deadline)
             log.info("job.completed", model=result.observation.model, degraded=result.degraded, cached=result.cached)
 
-    def _reuse(self, claim: Claim) -> JobResultCache:
-        """Nothing that was said in a chat is kept for another."""
+    def _result_cache(self, claim: Claim) -> JobResultCache:
+        """Chats neither read nor fill the cache."""
         is_chat = claim.input.form is AnswerForm.PROSE
         return JobResultCache(self.ledger, claim, 0 if is_chat else self.result_cache_ttl)
 
-    async def _drafted(self, run: "_Run") -> RunResult:
-        """The draft is closed before the job's end is written: from then on a stale claim may be this run's doing."""
+    async def _run_with_preview(self, run: "_Run") -> RunResult:
+        """Close the preview before the job's end is written: that write makes the claim stale."""
         try:
-            finished = await self._answer(run)
-            await run.draft.flush()
+            run_result = await self._run_or_fall_back(run)
+            await run.preview.flush()
         finally:
-            await run.draft.close()
-        return finished
+            await run.preview.close()
+        return run_result
 
-    async def _answer(self, run: "_Run") -> RunResult:
-        """As asked; or, of what is still to do, by the fallback model, when the one asked for cannot be had."""
+    async def _run_or_fall_back(self, run: "_Run") -> RunResult:
+        """Run with the model asked for; if it is not available, finish the remaining stages with the fallback model."""
         try:
             return await self._run_until_deadline(run)
         except ModelPaused as pause:
@@ -163,7 +162,7 @@ class JobRunner:
         return await self._run_until_deadline(run, model_override=model_override)
 
     def _fallback_for(self, run: "_Run", error: PipelineError) -> str | None:
-        """The model that does what is left; None: the error stands."""
+        """The model that finishes the remaining stages. None: the error stands."""
         if isinstance(error, ModelBudgetExhausted):
             return self.over_budget
         if isinstance(error, FALLBACK_ERRORS) and isinstance(run.plan(error), GiveUp):
@@ -172,13 +171,13 @@ class JobRunner:
 
     async def _run_until_deadline(self, run: "_Run", *, model_override: str | None = None) -> RunResult:
         try:
-            async with asyncio.timeout_at(run.ends_at) as limit:
+            async with asyncio.timeout_at(run.deadline) as limit:
                 return await run.pipeline.run(
                     run.claim.input,
                     resume=run.progress.done,
                     emit=run.progress,
-                    reuse=run.reuse,
-                    on_text=run.draft,
+                    reuse=run.result_cache,
+                    on_text=run.preview,
                     model_override=model_override,
                 )
         except TimeoutError as error:
@@ -189,7 +188,7 @@ class JobRunner:
     async def _park_or_fail(self, run: "_Run", pause: ModelPaused) -> None:
         match retry.wait_out(pause, time_left=run.time_left, chance=run.chance):
             case RetryIn(seconds):
-                await retry_write(partial(self.ledger.park, run.claim, delay=seconds), until=run.ends_at)
+                await retry_write(partial(self.ledger.claims.park, run.claim, delay=seconds), deadline=run.deadline)
                 log.info("job.parked", model=pause.model, code=pause.cause.spec.code, seconds=seconds)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
@@ -199,8 +198,10 @@ class JobRunner:
     async def _retry_or_fail(self, run: "_Run", error: PipelineError) -> None:
         match run.plan(error):
             case RetryIn(seconds):
-                put_back = partial(self.ledger.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent)
-                await retry_write(put_back, until=run.ends_at)
+                plan_retry = partial(
+                    self.ledger.claims.retry, run.claim, error.spec.code, delay=seconds, spent=error.spent
+                )
+                await retry_write(plan_retry, deadline=run.deadline)
                 log.warning("job.retry_planned", code=error.spec.code, seconds=seconds, detail=error.detail)
             case GiveUp(reason):
                 log.warning("job.given_up", reason=reason)
@@ -208,22 +209,24 @@ class JobRunner:
 
     async def _fail(self, run: "_Run", error: PipelineError, stage: Stage) -> None:
         spec = error.spec
-        why = JobError(code=spec.code, retryable=spec.retryable, trace_id=run.claim.trace_id)
-        await retry_write(partial(self.ledger.fail, run.claim, why, stage, spent=error.spent), until=run.ends_at)
+        job_error = JobError(code=spec.code, retryable=spec.retryable, trace_id=run.claim.trace_id)
+        await retry_write(
+            partial(self.ledger.claims.fail, run.claim, job_error, stage, spent=error.spent), deadline=run.deadline
+        )
         level = log.error if spec.alert else log.warning
         level("job.failed", code=spec.code, blame=spec.blame, stage=stage, detail=error.detail)
 
 
 class _Progress:
-    """The pipeline's `emit`: writes each step to the ledger, remembers the stage reached and what is done.
+    """The pipeline's `emit`: writes each step to the ledger, and keeps the stage reached and the checkpoints.
 
-    A step waits for a Redis that is away, because it may hold what a model call was paid for.
+    A step is retried while Redis is down: it may hold the result of a paid model call.
     """
 
-    def __init__(self, ledger: Ledger, claim: Claim, ends_at: float) -> None:
+    def __init__(self, ledger: Ledger, claim: Claim, deadline: float) -> None:
         self._ledger = ledger
         self._claim = claim
-        self._ends_at = ends_at
+        self._deadline = deadline
         self._writes = 0
         self.stage = Stage.FETCH
         self.done = claim.checkpoints
@@ -235,13 +238,13 @@ class _Progress:
             self.done = _with_checkpoint(self.done, event.checkpoint)
 
     async def charge(self, spent: PaidCall) -> None:
-        """Write down a call that came to nothing, before the job goes on without it."""
+        """Record a paid call that failed, before the job goes on with another model."""
         await self._write(spent=spent)
 
     async def _write(self, *events: StageEvent, spent: PaidCall | None = None) -> None:
         self._writes += 1
-        write = partial(self._ledger.record, self._claim, *events, write=self._writes, spent=spent)
-        await retry_write(write, until=self._ends_at)
+        write = partial(self._ledger.claims.record, self._claim, *events, write=self._writes, spent=spent)
+        await retry_write(write, deadline=self._deadline)
 
 
 def _with_checkpoint(done: Checkpoints, checkpoint: Observation | Answer | None) -> Checkpoints:
@@ -256,19 +259,19 @@ def _with_checkpoint(done: Checkpoints, checkpoint: Observation | Answer | None)
 
 @dataclass(frozen=True)
 class _Run:
-    """One attempt at a job. `ends_at` is its deadline by the loop's clock, `chance` its share of every jitter."""
+    """One attempt at a job. `deadline` is by the loop's clock; `chance`, uniform in [0, 1), scales every jitter."""
 
     claim: Claim
     pipeline: Pipeline
     progress: _Progress
-    reuse: JobResultCache
-    draft: PreviewWriter
-    ends_at: float
+    result_cache: JobResultCache
+    preview: PreviewWriter
+    deadline: float
     chance: float
 
     @property
     def time_left(self) -> float:
-        return self.ends_at - asyncio.get_running_loop().time()
+        return self.deadline - asyncio.get_running_loop().time()
 
     def plan(self, error: PipelineError) -> RetryIn | GiveUp:
         retries = self.claim.retries.get(error.spec.code, 0)

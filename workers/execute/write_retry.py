@@ -1,4 +1,4 @@
-"""Writes to the ledger that are worth a wait: a result that was paid for, while Redis is away."""
+"""Retries idempotent ledger writes while Redis is down, until a deadline: such a write may hold a paid result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,25 +6,25 @@ from typing import TypeVar
 
 import structlog
 
-from jobs.redis.connection import LedgerUnavailable
+from jobs.errors import LedgerUnavailable
 
-PAUSE = 0.5
+WRITE_RETRY_INTERVAL_SECONDS = 0.5
 
-Written = TypeVar("Written")
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
 
-async def retry_write(write: Callable[[], Awaitable[Written]], *, until: float) -> Written:
-    """Again and again until Redis takes it, or raises LedgerUnavailable at `until`, a time of the loop's clock.
+async def retry_write(write: Callable[[], Awaitable[Result]], *, deadline: float) -> Result:
+    """Return what `write` returns. Raises LedgerUnavailable at `deadline`, a time of the event loop's clock.
 
-    The write may run twice, so it must be one that can.
+    `write` must be idempotent: after LedgerUnavailable the first try may have happened.
     """
     while True:
         try:
             return await write()
         except LedgerUnavailable as error:
-            if asyncio.get_running_loop().time() + PAUSE > until:
+            if asyncio.get_running_loop().time() + WRITE_RETRY_INTERVAL_SECONDS > deadline:
                 raise
             log.warning("ledger.write_waits", error=str(error))
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(WRITE_RETRY_INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""What this worker says of itself, again and again, so that others see that it lives and with which pipeline."""
+"""The heartbeat of this worker: shows the others that it lives and which pipeline it runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,25 +6,29 @@ from collections.abc import Callable
 from jobs.ledger.ledger import Ledger
 from jobs.model import WorkerBeat
 
-EVERY = 5.0
+HEARTBEAT_INTERVAL_SECONDS = 5.0
 
 
 class Heartbeat:
     """One per process."""
 
-    def __init__(self, ledger: Ledger, say: Callable[[], WorkerBeat]) -> None:
+    def __init__(self, ledger: Ledger, current: Callable[[], WorkerBeat]) -> None:
         self._ledger = ledger
-        self._say = say
-        self._said: WorkerBeat | None = None
-        self._turn = asyncio.Lock()
+        self._current = current
+        self._last: WorkerBeat | None = None
+        self._lock = asyncio.Lock()
 
     async def beat(self) -> None:
-        """Also between two rounds, when there is news: what was said before is replaced. Raises LedgerUnavailable."""
-        async with self._turn:  # Else an older one that takes longer would be written over a newer one.
-            beat = self._say()
-            await self._ledger.beat(beat, instead_of=self._said)
-            self._said = beat
+        """Write the current state in place of the last one. Call it between two rounds, too, when the state changes.
+
+        Raises LedgerUnavailable.
+        """
+        async with self._lock:  # Else an older beat that takes longer would overwrite a newer one.
+            beat = self._current()
+            await self._ledger.fleet.beat(beat, instead_of=self._last)
+            self._last = beat
 
     async def depart(self) -> None:
-        if self._said is not None:
-            await self._ledger.depart(self._said)
+        """Remove this worker from the list of those that live. Raises LedgerUnavailable."""
+        if self._last is not None:
+            await self._ledger.fleet.depart(self._last)

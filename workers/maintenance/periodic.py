@@ -1,18 +1,21 @@
-"""Background work of a worker process: over and over, whatever goes wrong in one round."""
+"""Background work of a worker process, repeated whatever goes wrong in one round."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from pipeline.errors import PipelineError
 
 log = structlog.get_logger()
 
 
-async def run_periodically(name: str, every: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Until cancelled. One bad round must not end the repair of all jobs, so everything is caught and logged here."""
+async def run_periodically(name: str, interval: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work`, sleep `interval` seconds, and again until cancelled.
+
+    One bad round must not end the repair of all jobs, so every exception is caught and logged here.
+    """
     while True:
         try:
             await work()
@@ -20,4 +23,4 @@ async def run_periodically(name: str, every: float, work: Callable[[], Awaitable
             log.warning("background.failed", work=name, error=repr(error))
         except Exception:
             log.exception("background.broke", work=name)
-        await asyncio.sleep(every)
+        await asyncio.sleep(interval)

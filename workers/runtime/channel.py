@@ -1,5 +1,5 @@
-"""kombu's Redis channels as a worker needs them: which queue comes first, several messages in one round trip, and that
-they outlive their connection.
+"""kombu's Redis channels for workers: interactive jobs first, several messages in one round trip, and no crash when the
+connection to Redis is lost. Overrides private methods of kombu: tests/contract/test_library_internals.py.
 """
 
 from queue import Empty
@@ -13,46 +13,47 @@ from kombu.utils.json import dumps, loads
 from jobs.backlog import BULK_SHARE
 
 MAX_EXTRA_MESSAGES = 4
-"""Messages that one request may bring beside the first. More would save little, and a worker should not take a handful
-of jobs that another has room for.
+"""Messages that one request may fetch beside the first. More would save little, and one worker should not take several
+jobs while another has room for them.
 """
 
 
 class InteractiveFirst:
-    """The order of the queues in each request for one message, as kombu's `queue_order_strategy` (utils/scheduling.py).
+    """kombu's `queue_order_strategy` (utils/scheduling.py): the order of the queues in each request for one message.
 
-    Interactive jobs first; after seven of them in a row bulk jobs are asked for first, once, so that they never starve.
+    Interactive jobs first. After seven of them in a row (BULK_SHARE - 1) the next request asks for bulk jobs first, so
+    that they never starve.
     """
 
     def __init__(self) -> None:
         self._queues: list[str] = []
-        self._in_a_row = 0
+        self._interactive_in_a_row = 0
 
     def update(self, queues: list[str]) -> None:
         self._queues = sorted(queues)  # `JobsSettings.queue_of`: the interactive one sorts first
 
     def consume(self, _count: int) -> list[str]:
-        is_bulks_turn = self._in_a_row >= BULK_SHARE - 1
-        return self._queues[::-1] if is_bulks_turn else self._queues
+        is_bulk_first = self._interactive_in_a_row >= BULK_SHARE - 1
+        return self._queues[::-1] if is_bulk_first else self._queues
 
     def more(self) -> tuple[str, int]:
-        """The interactive queue, and how many a request may bring from it beside its first message."""
-        before_bulk = BULK_SHARE - 1 - self._in_a_row
-        turns = before_bulk - 1 if before_bulk > 0 else BULK_SHARE - 1  # Bulk's turn is the request's first message.
-        return self._queues[0], min(turns, MAX_EXTRA_MESSAGES)
+        """The interactive queue, and how many messages a request may fetch from it beside its first one."""
+        before_bulk = BULK_SHARE - 1 - self._interactive_in_a_row
+        count = before_bulk - 1 if before_bulk > 0 else BULK_SHARE - 1  # Bulk's share is the request's first message.
+        return self._queues[0], min(count, MAX_EXTRA_MESSAGES)
 
     def rotate(self, queue: str) -> None:
-        """A message came from this queue."""
+        """Count a message that came from this queue."""
         is_interactive = self._queues[:1] == [queue]
-        self._in_a_row = self._in_a_row + 1 if is_interactive else 0
+        self._interactive_in_a_row = self._interactive_in_a_row + 1 if is_interactive else 0
 
 
 class WorkerChannelMixin:
-    """Asks for interactive jobs first, and for several at once.
+    """For kombu's Redis channels: interactive jobs first, several messages a request, survives a lost connection.
 
-    And outlives its connection: with kombu 5.7 a busy worker dies with Redis.
-    Once the connection is gone, restoring and acknowledging raise an AttributeError, which nothing above catches.
-    Neither is needed then: the jobs in flight go on, and the ledger sends again what was not claimed.
+    With kombu 5.7 a busy worker dies with Redis: once the connection is gone, restoring and acknowledging raise an
+    AttributeError, which nothing above catches. Neither is needed then: the jobs in flight go on, and the ledger sends
+    unclaimed jobs again.
     """
 
     queue_order_strategy: Any = InteractiveFirst
@@ -71,7 +72,7 @@ class WorkerChannelMixin:
     _q_for_pri: Any
     _get_message_priority: Any
     _more: str | None = None
-    """The queue of which more was asked for."""
+    """The queue that the second command of the request in flight reads; None: there is no second command."""
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         if self._is_connected():
@@ -82,7 +83,7 @@ class WorkerChannelMixin:
             super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]  # of the class it is mixed into
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Ask for a message as kombu does, and in the same breath for more, which Redis answers as the first comes."""
+        """Send kombu's BRPOP and, in the same write, an RPOP for more; Redis answers both when a message comes."""
         if not (queues := self._queue_cycle.consume(len(self.active_queues))):
             return
         commands: list[tuple[object, ...]] = [("BRPOP", *queues, timeout or self.brpop_timeout)]
@@ -98,24 +99,24 @@ class WorkerChannelMixin:
 
     def _brpop_read(self, **options: object) -> bool:
         try:
-            taken = self._taken(**options)
-            for queue, text in taken:
+            messages = self._read_replies(**options)
+            for queue, text in messages:
                 self._queue_cycle.rotate(queue)
                 self.connection._deliver(loads(text), queue)  # noqa: SLF001 - as kombu does
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        if not taken:
+        if not messages:
             raise Empty
         return True
 
-    def _taken(self, **options: object) -> list[tuple[str, str]]:
-        """What both requests have brought. Both are read before anything is done with either."""
+    def _read_replies(self, **options: object) -> list[tuple[str, str]]:
+        """Queue and text of each message. Reads both replies before anything is done with either."""
         client, connection = self.client, self.client.connection
         try:
             first = client.parse_response(connection, "BRPOP", **options)
             more = client.parse_response(connection, "RPOP", **options) if self._more else None
-        except Exception:  # Also where only one of them was refused: the other's answer would be taken for the next's.
+        except Exception:  # Also if only one command failed: the other's reply would be read as the next request's.
             connection.disconnect()
             raise
         taken = [first] if first else []
@@ -123,10 +124,10 @@ class WorkerChannelMixin:
         return [(bytes_to_str(queue), bytes_to_str(text)) for queue, text in taken]
 
     def _restore_at_beginning(self, message: Any) -> None:
-        """Put a message that was handed back where the next is taken from; kombu would put it behind all others."""
+        """Put a rejected message at the end that is read next; kombu would put it behind all others."""
         with self.conn_or_acquire() as client:
-            place = message.delivery_info
-            for queue in self._lookup(place["exchange"], place["routing_key"]):
+            sent_to = message.delivery_info
+            for queue in self._lookup(sent_to["exchange"], sent_to["routing_key"]):
                 payload = message.serializable() | {"redelivered": True}
                 client.rpush(self._q_for_pri(queue, self._get_message_priority(payload)), dumps(payload))
 
@@ -134,15 +135,15 @@ class WorkerChannelMixin:
         return self.connection is not None and self.connection.client is not None
 
 
-class Channel(WorkerChannelMixin, redis.Channel):
+class WorkerChannel(WorkerChannelMixin, redis.Channel):
     pass
 
 
-class SentinelChannel(WorkerChannelMixin, redis.SentinelChannel):
+class WorkerSentinelChannel(WorkerChannelMixin, redis.SentinelChannel):
     pass
 
 
 def patch_kombu() -> None:
-    """For every connection that this process opens from now on."""
-    redis.Transport.Channel = Channel
-    redis.SentinelTransport.Channel = SentinelChannel
+    """Make kombu use our channels for every connection to Redis that this process opens from now on. Idempotent."""
+    redis.Transport.Channel = WorkerChannel
+    redis.SentinelTransport.Channel = WorkerSentinelChannel

@@ -22,18 +22,18 @@ from kombu.serialization import loads, prepare_accept_content
 
 log = structlog.get_logger()
 
-POLL = 0.05
-CANCEL_GRACE = 2.0
-"""Seconds for a cancelled job to put itself back."""
+STOP_POLL_INTERVAL_SECONDS = 0.05
+CANCEL_GRACE_SECONDS = 2.0
+"""Time for a cancelled job to put itself back into the queue."""
 
 Callback = Callable[..., object]
 
 
 class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
-    """At most `limit` jobs run at once, because Celery fetches no more messages than that (prefetch multiplier 1).
+    """Runs at most `limit` tasks concurrently: Celery fetches no more messages than that (prefetch multiplier 1).
 
-    `app.lifespan(limit)` is entered on the loop before the first task runs and left after the last. `app.drain` is how
-    many seconds tasks may go on after a stop; then they are cancelled, and put themselves back.
+    The pool enters `app.lifespan(limit)` on the loop before the first task, and leaves it after the last. After a stop
+    tasks may go on for `app.drain` seconds; then the pool cancels them, and they put themselves back.
     """
 
     body_can_be_buffer = True
@@ -62,18 +62,18 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         accept_callback: Callback,
         **_: object,
     ) -> None:
-        """Start a task. `target` is Celery's own tracer, which cannot await; it serves tasks that are not ours."""
+        """Start a task without blocking. `target` is Celery's tracer, unable to await; it runs Celery's own tasks."""
         accept_callback(threading.get_native_id(), time.monotonic())
         self._loop.call_soon_threadsafe(self._start_task, target, args, callback)
 
     def on_stop(self) -> None:
-        """Let tasks finish for a while, cancel the rest, and acknowledge what has ended."""
-        if not self._settled(within=self.app.drain):
+        """Wait `app.drain` seconds for tasks, cancel the rest, and acknowledge those that ended. Blocks."""
+        if not self._wait_for_tasks(within=self.app.drain):
             self._loop.call_soon_threadsafe(self._cancel_all)
-            self._settled(within=CANCEL_GRACE)
-        self._call(self._lifespan.__aexit__(None, None, None)).result(timeout=CANCEL_GRACE)
+            self._wait_for_tasks(within=CANCEL_GRACE_SECONDS)
+        self._call(self._lifespan.__aexit__(None, None, None)).result(timeout=CANCEL_GRACE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=CANCEL_GRACE)
+        self._thread.join(timeout=CANCEL_GRACE_SECONDS)
 
     on_terminate = on_stop
 
@@ -107,7 +107,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         self._report(callback, outcome)
 
     def _report(self, callback: Callback, outcome: object) -> None:
-        """Hand the outcome to the main thread: kombu's connections belong to it."""
+        """Hand the outcome to Celery's main thread, which owns kombu's connections."""
         self._done.append((callback, outcome))
         if self._hub is not None:
             self._hub.call_soon(self._acknowledge)
@@ -123,12 +123,12 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             callback, outcome = self._done.popleft()
             callback(outcome)
 
-    def _settled(self, *, within: float) -> bool:
-        """Wait until no task runs, acknowledging as they end. The hub has stopped by then, so this does its work."""
+    def _wait_for_tasks(self, *, within: float) -> bool:
+        """Acknowledge tasks as they end: Celery's hub has stopped. False: some still run after `within` seconds."""
         end = time.monotonic() + within
         while self._running and time.monotonic() < end:
             self._acknowledge()
-            time.sleep(POLL)
+            time.sleep(STOP_POLL_INTERVAL_SECONDS)
         self._acknowledge()
         return not self._running
 

@@ -1,7 +1,7 @@
-"""Webhook delivery: attempt what is due, record it, plan the next attempt.
+"""Webhook deliveries: attempt those that are due, record the result, plan the next attempt.
 
-Attempts wait for nobody: each is a task of its own. A process makes so many at once and, of these, few to one receiver;
-what is above that is put off, so that one receiver that hangs holds up no other.
+Each attempt is a task. Attempts are limited for the process and for each receiver; deliveries over the limit of their
+receiver are rescheduled, so that a receiver that hangs delays no other.
 """
 
 import asyncio
@@ -10,45 +10,46 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import structlog
 
 from jobs.deliveries import AttemptError, Begun, Deliveries, Due, Outcome, Report
+from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable
 from jobs.view import WebhookView
 from pipeline.knowledge.texts import Texts
 from workers.webhooks.sender import Reply, WebhookSender
 
-EVERY = 0.5
-"""Seconds between two looks at what is due, while no attempt ends."""
+POLL_SECONDS = 0.5
+"""Pause between two polls for due deliveries; the end of an attempt cuts it short."""
 
-AT_ONCE = 200
-AT_ONCE_TO_ONE = 10
-"""Attempts of one process at the same time, and those of them that go to one receiver."""
+MAX_CONCURRENT = 200
+MAX_CONCURRENT_PER_RECEIVER = 10
+"""Attempts of one process at the same time: of all, and of those to one receiver."""
 
-PACE = 0.02
-LONGEST_PUT_OFF = 30.0
-"""What is put off comes back in so many seconds one after the other, as if each attempt took 0.2 s; at most in 30 s."""
+RESCHEDULE_STEP_SECONDS = 0.02
+MAX_RESCHEDULE_SECONDS = 30.0
+"""Deliveries over the per-receiver limit are rescheduled 20 ms apart, as if each of the 10 attempts at a time took
+0.2 s; at most 30 s ahead.
+"""
 
-GRACE = 1.0
-"""Seconds that attempts have to end when the process stops."""
-
-GONE = 410
+SHUTDOWN_GRACE_SECONDS = 1.0
+"""Time that running attempts have to end when the process stops."""
 
 log = structlog.get_logger()
 
 
 def plan(reply: Reply, step: int, schedule: Sequence[float]) -> Report:
-    """What the reply means for its delivery, whose `step` steps of the schedule are used up. Pure.
+    """Decide what follows from an attempt's reply. `step`: steps of the schedule that are used up. Pure.
 
-    Retry-After is heeded up to the schedule's longest step, and never brings the next attempt forward.
+    Retry-After only lengthens the pause, up to the schedule's longest step.
     """
     outcome, retry_in = Outcome.RETRY, None
     if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - the successes
         outcome = Outcome.DELIVERED
-    elif reply.status == GONE:
+    elif reply.status == HTTPStatus.GONE:
         outcome = Outcome.STOPPED
     elif step >= len(schedule):
         outcome = Outcome.GAVE_UP
@@ -57,8 +58,8 @@ def plan(reply: Reply, step: int, schedule: Sequence[float]) -> Report:
     return Report(status=reply.status, error=reply.error, outcome=outcome, retry_in=retry_in, next_step=step + 1)
 
 
-class Deliverer:
-    """One per process. Call `round` again and again, on one loop. `texts` tells those in use now."""
+class Dispatcher:
+    """One per process, on one event loop. Call `dispatch_due` in a loop. `texts` returns the current ones."""
 
     def __init__(
         self,
@@ -75,40 +76,40 @@ class Deliverer:
         self._schedule = schedule
         self._attempts: set[asyncio.Task[None]] = set()
         self._receivers = Counter[str]()
-        self._turns: dict[str, float] = {}
+        self._rescheduled_to: dict[str, float] = {}
         self._has_ended = asyncio.Event()
 
-    async def round(self) -> None:
-        """Wait a little, or until an attempt has ended and left room; then start attempts at all that is due."""
+    async def dispatch_due(self) -> None:
+        """Wait for POLL_SECONDS or the end of an attempt; then start an attempt of each delivery that is due."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(EVERY):
+            async with asyncio.timeout(POLL_SECONDS):
                 await self._has_ended.wait()
         self._has_ended.clear()
-        while (room := AT_ONCE - len(self._attempts)) > 0 and (due := await self._deliveries.take(room)):
+        while (room := MAX_CONCURRENT - len(self._attempts)) > 0 and (due := await self._deliveries.take(room)):
             await self._start(due)
 
     async def close(self) -> None:
-        """Let attempts end for a moment; note the rest as interrupted, to be repeated by another worker at once."""
+        """Give attempts a moment to end; record the rest as interrupted: another worker repeats them at once."""
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=GRACE)
+            await asyncio.wait(self._attempts, timeout=SHUTDOWN_GRACE_SECONDS)
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
         await self._sender.close()
 
     async def _start(self, deliveries: list[Due]) -> None:
-        put_off = {}
+        rescheduled = {}
         for due in deliveries:
             receiver = urlsplit(due.callback_url).netloc
-            if self._receivers[receiver] < AT_ONCE_TO_ONE:
+            if self._receivers[receiver] < MAX_CONCURRENT_PER_RECEIVER:
                 self._start_one(due, receiver)
             else:
-                put_off[due.job_id] = self._turn(receiver)
-        if put_off:
-            await self._deliveries.put_off(put_off)
+                rescheduled[due.job_id] = self._reschedule_delay(receiver)
+        if rescheduled:
+            await self._deliveries.put_off(rescheduled)
 
     def _start_one(self, due: Due, receiver: str) -> None:
-        def forget(attempt: asyncio.Task[None]) -> None:
+        def on_end(attempt: asyncio.Task[None]) -> None:
             self._attempts.discard(attempt)
             self._receivers[receiver] -= 1
             self._receivers += Counter()  # drops those at zero
@@ -117,28 +118,29 @@ class Deliverer:
         attempt = asyncio.create_task(self._attempt(due, receiver), name=f"deliver-{due.job_id}")
         self._attempts.add(attempt)
         self._receivers[receiver] += 1
-        attempt.add_done_callback(forget)
+        attempt.add_done_callback(on_end)
 
-    def _turn(self, receiver: str) -> float:
-        """Seconds until the next of those that this receiver has no room for should be looked at again."""
+    def _reschedule_delay(self, receiver: str) -> float:
+        """Seconds until a delivery over its receiver's limit is due again. Each call returns a later time."""
         now = time.monotonic()
-        self._turns = {name: turn for name, turn in self._turns.items() if turn > now}
-        turn = self._turns[receiver] = min(self._turns.get(receiver, now) + PACE, now + LONGEST_PUT_OFF)
-        return turn - now
+        self._rescheduled_to = {name: at for name, at in self._rescheduled_to.items() if at > now}
+        at = min(self._rescheduled_to.get(receiver, now) + RESCHEDULE_STEP_SECONDS, now + MAX_RESCHEDULE_SECONDS)
+        self._rescheduled_to[receiver] = at
+        return at - now
 
     async def _attempt(self, due: Due, receiver: str) -> None:
         structlog.contextvars.bind_contextvars(job_id=due.job_id, receiver=receiver)
         try:
             attempt = await self._deliveries.begin(due)
             if attempt is not None:
-                await self._finish(attempt, await self._send(attempt, due.callback_url))
-        except LedgerUnavailable as error:  # The lease runs out, and another attempt is made.
+                await self._record(attempt, await self._send(attempt, due.callback_url))
+        except LedgerUnavailable as error:  # The lease ends, and a worker makes another attempt.
             log.warning("delivery.left_to_lease", error=str(error))
 
     async def _send(self, attempt: Begun, url: str) -> Report:
         began = time.monotonic()
         try:
-            reply = await self._tell(attempt.job_id, url)
+            reply = await self._post_job(attempt.job_id, url)
         except asyncio.CancelledError:
             return Report(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0, next_step=attempt.step)
         except LedgerUnavailable:
@@ -149,14 +151,14 @@ class Deliverer:
         seconds = round(time.monotonic() - began, 3)
         return plan(reply, attempt.step, self._schedule).model_copy(update={"seconds": seconds})
 
-    async def _tell(self, job_id: str, url: str) -> Reply:
-        job = await self._ledger.get(job_id)
+    async def _post_job(self, job_id: str, url: str) -> Reply:
+        job = await self._ledger.submissions.get(job_id)
         if job is None:
-            raise LookupError("the record has gone, although a delivery keeps it")
+            raise LookupError("the job's record is missing, although its delivery should keep it")
         body = WebhookView.of(job, self._texts()).model_dump_json().encode()
         return await self._sender.send(url, job_id, body, datetime.now(UTC))
 
-    async def _finish(self, attempt: Begun, report: Report) -> None:
+    async def _record(self, attempt: Begun, report: Report) -> None:
         if not await self._deliveries.end(attempt, report):
             log.warning("delivery.lease_lost", attempt=attempt.number)
             return

@@ -1,18 +1,16 @@
--- Adds a piece to what the answer of a running job says so far, and tells the feed, which numbers each beginning.
--- KEYS: job, feed
--- ARGV: job id, token, 1 if the text begins anew with this piece, the piece
+-- Appends a chunk to the draft of a running job's answer, and publishes it in the feed with the draft's revision.
+-- restart: 1 if the text starts over with this chunk
 -- Returns 1, or 0 when the token is stale.
-local job = KEYS[1]
-if not holds(job, ARGV[2]) then
+if not holds(job, token) then
   return 0
 end
 local so_far = ''
-if ARGV[3] == '1' then
+if restart == '1' then
   redis.call('HINCRBY', job, 'drafts', 1)
 else
   so_far = redis.call('HGET', job, 'draft') or ''
 end
-redis.call('HSET', job, 'draft', so_far .. ARGV[4])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', FEED_LENGTH, '*', 'job', ARGV[1], 'draft', redis.call('HGET', job, 'drafts'),
-  'at', #so_far, 'piece', ARGV[4])
+redis.call('HSET', job, 'draft', so_far .. chunk)
+redis.call('XADD', feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', job_id, 'draft', redis.call('HGET', job, 'drafts'),
+  'at', #so_far, 'piece', chunk)
 return 1

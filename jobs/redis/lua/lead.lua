@@ -1,15 +1,14 @@
 -- Makes a worker the leader of the sweep, or keeps it so, or has it step down.
--- KEYS: leader
--- ARGV: worker, for how many milliseconds (0: step down)
+-- ttl_ms: how long it leads unless it renews (0: step down)
 -- Returns 1 when it leads now.
-local leader = redis.call('GET', KEYS[1])
-if leader and leader ~= ARGV[1] then
+local current = redis.call('GET', leader)
+if current and current ~= worker then
   return 0
 end
-if ARGV[2] == '0' then
-  redis.call('DEL', KEYS[1])
+if ttl_ms == '0' then
+  redis.call('DEL', leader)
   return 0
 end
-although_full()
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+bypass_oom_guard()
+redis.call('SET', leader, worker, 'PX', ttl_ms)
 return 1

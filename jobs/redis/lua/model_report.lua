@@ -1,9 +1,9 @@
--- Hands in what became of calls to a model, and tells whether more may be made.
--- KEYS: the model's state, the names of all models
--- ARGV: name, ttl, calls answered, calls failed, jobs refused, how one call of these ended ('' nothing to say,
--- 'answered', 'dropped' or an error code), the token it held as a probe ('' it was none), 1 if such an error pauses at
--- once, the shortest pause, then the pauses of a streak
--- Returns the cause ('' calls go on), seconds of pause left, seconds of probe left, jobs refused in the longer of this
+-- Reports the outcome of calls to a model, and returns the state of its circuit.
+-- model: the circuit's hash; models: the names of all models; ttl: of both, seconds; answered, failed: calls; rejected:
+-- jobs; outcome: how one of these calls ended ('' nothing to say, 'answered', 'dropped' or an error code); token: of that
+-- call if it was a probe, else ''; at_once: 1 if such an error pauses at once; min_pause: seconds; pauses: seconds of the
+-- pauses of a streak
+-- Returns the cause ('' calls go on), seconds of pause left, seconds of probe left, jobs rejected in the longer of this
 -- pause and the one before, if this report began a pause, how many that makes in a row (else 0), and the nanodollars that all
 -- models have cost today.
 local HALF_WINDOW = 5       -- failures are counted over this half and the one before
@@ -11,9 +11,8 @@ local OUTAGE_FAILURES = 5   -- so many of them pause the model if
 local OUTAGE_SHARE = 0.5    -- they are at least this share of the calls
 local CALM = 30             -- a pause that begins within so many seconds of the last one's end goes on with its streak
 
-local model, names = KEYS[1], KEYS[2]
-local answered, failed, refused = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local outcome, token, at_once, shortest = ARGV[6], ARGV[7], ARGV[8] == '1', tonumber(ARGV[9])
+answered, failed, rejected = tonumber(answered), tonumber(failed), tonumber(rejected)
+at_once, min_pause = at_once == '1', tonumber(min_pause)
 local time = now()
 
 local function number(field)
@@ -30,8 +29,8 @@ local function count()
   end
   redis.call('HINCRBY', model, 'calls', answered + failed)
   redis.call('HINCRBY', model, 'failed', failed)
-  redis.call('HINCRBY', model, 'crowd', refused)
-  redis.call('HINCRBY', model, 'total:refused', refused)
+  redis.call('HINCRBY', model, 'crowd', rejected)
+  redis.call('HINCRBY', model, 'total:refused', rejected)
 end
 
 local function is_outage()
@@ -48,14 +47,14 @@ end
 local function pause(was_paused)
   local goes_on = was_paused or time - number('calm_since') < CALM
   local streak = goes_on and number('streak') or 0
-  local seconds = math.max(shortest, tonumber(ARGV[10 + math.min(streak, #ARGV - 10)]))
+  local seconds = math.max(min_pause, tonumber(ARGV[pauses + 1 + math.min(streak, ARGV[pauses] - 1)]))
   redis.call('HSET', model, 'cause', outcome, 'until', time + seconds, 'streak', streak + 1,
     'crowd_before', number('crowd'), 'crowd', 0)
   redis.call('HINCRBY', model, 'total:pauses', 1)
   return streak + 1
 end
 
-if answered + failed + refused > 0 then
+if answered + failed + rejected > 0 then
   count()
 end
 local began = 0
@@ -73,14 +72,14 @@ if outcome ~= '' then
     if is_probe or (not paused_until and (at_once or is_outage())) then
       began = pause(paused_until)
     elseif paused_until and at_once then  -- It was on its way when the pause began, and may know better how long.
-      redis.call('HSET', model, 'until', math.max(tonumber(paused_until), time + shortest))
+      redis.call('HSET', model, 'until', math.max(tonumber(paused_until), time + min_pause))
     end
   end
 end
-if answered + failed + refused > 0 or outcome ~= '' then
-  redis.call('SADD', names, ARGV[1])
-  redis.call('EXPIRE', names, ARGV[2])
-  redis.call('EXPIRE', model, ARGV[2])
+if answered + failed + rejected > 0 or outcome ~= '' then
+  redis.call('SADD', models, name)
+  redis.call('EXPIRE', models, ttl)
+  redis.call('EXPIRE', model, ttl)
 end
 local cause = redis.call('HGET', model, 'cause') or ''
 local function left(field)

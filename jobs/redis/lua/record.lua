@@ -1,24 +1,22 @@
 -- Records finished stages and their checkpoints, and renews the lease. Also the bare renewal: no fields, no events.
--- KEYS: job, events, feed, leases
--- ARGV: job id, token, lease in seconds, number of this write within the claim (0: none), calls to charge, fields, then
--- event bodies
+-- lease: seconds; write: number of this write within the claim (0: none); bodies: of the events
 -- Returns 1, or 0 when the token is stale: the job was cancelled, taken over or has ended.
-local job, events, feed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local fields = charge(job, 5)
-if not holds(job, ARGV[2]) then
+charge(job, charges)
+if not holds(job, token) then
   return 0
 end
-although_full()
-local lease_until = now() + tonumber(ARGV[3])
+bypass_oom_guard()
+local lease_until = now() + tonumber(lease)
 redis.call('HSET', job, 'lease_until', lease_until)
-redis.call('ZADD', leases, lease_until, ARGV[1])
-if ARGV[4] ~= '0' then
-  if redis.call('HGET', job, 'written') == ARGV[4] then  -- The answer to its first try was lost.
+redis.call('ZADD', leases, lease_until, job_id)
+if write ~= '0' then
+  if redis.call('HGET', job, 'written') == write then  -- The answer to its first try was lost.
     return 1
   end
-  redis.call('HSET', job, 'written', ARGV[4])
+  redis.call('HSET', job, 'written', write)
 end
-for i = set_fields(job, fields), #ARGV do
-  append(ARGV[1], events, feed, ARGV[i])
+set_fields(job, fields)
+for i = bodies + 1, bodies + ARGV[bodies] do
+  append_and_publish(job_id, events, feed, ARGV[i])
 end
 return 1

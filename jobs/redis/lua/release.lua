@@ -1,11 +1,7 @@
 -- Puts a running job back in the queue: its worker lets go or retries (token given), or its lease ran out (token '').
--- KEYS: job, queued, leases, outbox
--- ARGV: job id, token, seconds before anybody may claim it, seconds until its message is sent, counter to raise or '',
--- then calls to charge, then fields
+-- delay: seconds before it may be claimed; send_in: seconds until its message is sent; counter: a field to raise, or ''
 -- Returns the counter's new value (0 without one), or nothing when there is nothing to put back.
-local job, queued, leases, outbox = unpack(KEYS)
-local job_id, token, counter = ARGV[1], ARGV[2], ARGV[5]
-local fields = charge(job, 6)
+charge(job, charges)
 if token == '' then
   local state = redis.call('HMGET', job, 'status', 'lease_until')
   if state[1] ~= 'running' then
@@ -18,15 +14,15 @@ if token == '' then
 elseif not holds(job, token) then
   return false
 end
-although_full()
+bypass_oom_guard()
 if token ~= '' then
-  note_pace(job)
+  note_service_time(job)
 end
-redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(ARGV[3]))
+redis.call('HSET', job, 'status', 'queued', 'not_before', now() + tonumber(delay))
 set_fields(job, fields)
 redis.call('ZREM', leases, job_id)
-redis.call('ZADD', queued, place(job), job_id)
-redis.call('ZADD', outbox, now() + tonumber(ARGV[4]), job_id)
+redis.call('ZADD', queued, queue_score(job), job_id)
+redis.call('ZADD', outbox, now() + tonumber(send_in), job_id)
 if counter == '' then
   return 0
 end

@@ -1,16 +1,15 @@
 -- Finds the result of earlier work, or reserves the work for a job.
--- KEYS: the result, the prefix of job keys
--- ARGV: job id, how long a reservation lasts
+-- reserve_for: seconds that a reservation lasts
 -- Returns {'made', result}, {'held', job id} while another job is at it, or {'yours'}.
-local result = redis.call('HGET', KEYS[1], 'result')
-if result then
-  return { 'made', result }
+local made = redis.call('HGET', result, 'result')
+if made then
+  return { 'made', made }
 end
-local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder and holder ~= ARGV[1] and redis.call('HGET', KEYS[2] .. holder, 'status') == 'running' then
+local holder = redis.call('HGET', result, 'holder')
+if holder and holder ~= job_id and redis.call('HGET', JOB_PREFIX .. holder, 'status') == 'running' then
   return { 'held', holder }
 end
-although_full()
-redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+bypass_oom_guard()
+redis.call('HSET', result, 'holder', job_id)
+redis.call('EXPIRE', result, reserve_for)
 return { 'yours' }

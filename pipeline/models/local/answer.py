@@ -1,6 +1,6 @@
 """The local answer: composed from the rule document and the catalogue of texts."""
 
-from pipeline.knowledge.insufficiency import missing_texts, texts_of
+from pipeline.knowledge.insufficiency import insufficiency_texts, missing_texts
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook, RuleText
 from pipeline.knowledge.texts import Texts
 from pipeline.models import LOCAL, OnText
@@ -50,7 +50,7 @@ class LocalAnswer:
             summary=document.summary,
             first_step=document.steps[0],
         )
-        return " ".join((text, *texts_of(rule.insufficiencies, self._texts, locale)))
+        return " ".join((text, *insufficiency_texts(rule.insufficiencies, self._texts, locale)))
 
     def _summary(self, observation: Observation, rule: RuleMatch, document: RuleText, locale: Locale) -> str:
         if rule.category != UNCLASSIFIED:

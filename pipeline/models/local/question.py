@@ -3,8 +3,8 @@
 import asyncio
 
 from pipeline.models import LOCAL
-from pipeline.questions.reader import Matcher
-from pipeline.types import Locale, Reading, Usage
+from pipeline.questions.reader import LexiconReader
+from pipeline.types import Locale, ParsedQuestion, Usage
 
 MAX_CHARACTERS_ON_LOOP = 100
 """These take ten milliseconds at most; four times as many take some 40 to 60."""
@@ -15,11 +15,11 @@ class LocalText:
 
     name = f"{LOCAL}/words"
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+    def __init__(self, lexicon_reader: LexiconReader) -> None:
+        self._reader = lexicon_reader
 
-    async def read(self, question: str, locale: Locale) -> tuple[Reading, Usage]:
+    async def read(self, question: str, locale: Locale) -> tuple[ParsedQuestion, Usage]:
         """Blocks the loop for a few milliseconds with a short question; reads a long one on a thread. Never raises."""
         if len(question) > MAX_CHARACTERS_ON_LOOP:
-            return await asyncio.to_thread(self._matcher.read, question, locale), Usage()
-        return self._matcher.read(question, locale), Usage()
+            return await asyncio.to_thread(self._reader.read, question, locale), Usage()
+        return self._reader.read(question, locale), Usage()

@@ -15,9 +15,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from pipeline.intake.image import to_rgb
-from pipeline.knowledge.imagenet_labels import THINGS, Things
+from pipeline.knowledge.imagenet_labels import LABELS_FILE, ImagenetLabels
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
-from pipeline.knowledge.yaml_file import read_yaml, repeated
+from pipeline.knowledge.yaml_file import duplicates, read_yaml
 from pipeline.models import LOCAL, MAX_CANDIDATES
 from pipeline.models.local.heads import HeadBlend
 from pipeline.types import (
@@ -76,7 +76,7 @@ class LocalVision:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-vision")
         self.name = f"{LOCAL}/{self._card.name}"
         mistakes: list[str] = []
-        things = read_yaml(model_dir / THINGS, Things, mistakes)
+        things = read_yaml(model_dir / LABELS_FILE, ImagenetLabels, mistakes)
         mistakes += _mistakes(self._card, things, self._session, rulebook)
         if mistakes or things is None:
             raise ValueError(f"Mistakes in {model_dir}:\n" + "\n".join(mistakes))
@@ -141,7 +141,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _blend_of(card: ModelCard, things: Things, session: onnxruntime.InferenceSession) -> HeadBlend:
+def _blend_of(card: ModelCard, things: ImagenetLabels, session: onnxruntime.InferenceSession) -> HeadBlend:
     return HeadBlend.of(
         [card.categories[name] for name in card.classes],
         things.category_of,
@@ -158,7 +158,7 @@ def _width(session: onnxruntime.InferenceSession, output: str) -> int:
 
 
 def _mistakes(
-    card: ModelCard, things: Things | None, session: onnxruntime.InferenceSession, rulebook: Rulebook
+    card: ModelCard, things: ImagenetLabels | None, session: onnxruntime.InferenceSession, rulebook: Rulebook
 ) -> list[str]:
     (pixels,) = session.get_inputs()
     classes, count = _width(session, "logits"), _width(session, "things")
@@ -171,8 +171,8 @@ def _mistakes(
     if set(card.categories) != set(card.classes):
         mistakes.append("categories and classes name different classes")
     indices = [index for group in named.values() for index in group]
-    mistakes += [f"{THINGS}: {index} is listed twice" for index in repeated(indices)]
-    mistakes += [f"{THINGS}: there is no {index}" for index in indices if index not in range(count)]
+    mistakes += [f"{LABELS_FILE}: {index} is listed twice" for index in duplicates(indices)]
+    mistakes += [f"{LABELS_FILE}: there is no {index}" for index in indices if index not in range(count)]
     mistakes += _unknown_categories({*card.categories.values(), *named}, rulebook)
     return mistakes
 

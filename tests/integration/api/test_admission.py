@@ -8,8 +8,9 @@ import httpx
 import pytest
 import redis
 
-from jobs.ledger.ledger import PACE, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Priority
+from jobs.redis.keys import PACE
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, running_api
 from tests.support.jobs import beat, new_job, result
@@ -22,14 +23,14 @@ BULK = PHOTO | {"priority": "bulk"}
 
 
 async def fill(ledger: Ledger, count: int, priority: Priority = Priority.INTERACTIVE) -> None:
-    await asyncio.gather(*(ledger.create(new_job(priority=priority)) for _ in range(count)))
+    await asyncio.gather(*(ledger.submissions.create(new_job(priority=priority)) for _ in range(count)))
 
 
 async def fleet(ledger: Ledger, *, slots: int, turn: float) -> None:
     """Workers whose slots are all taken, each by jobs of `turn` seconds."""
-    await ledger.beat(beat(concurrency=slots))
+    await ledger.fleet.beat(beat(concurrency=slots))
     for _ in range(slots):
-        assert await ledger.claim((await ledger.create(new_job())).job_id)
+        assert await ledger.claims.claim((await ledger.submissions.create(new_job())).job_id)
     await ledger.client.hset(PACE, mapping={"at": time.time(), "seconds": turn, "turns": 1})
 
 
@@ -51,10 +52,10 @@ async def test_a_job_hears_its_place_and_its_wait_at_once_and_later(api: ApiServ
 
 async def test_a_running_or_ended_job_has_no_wait(api: ApiServer, ledger: Ledger) -> None:
     await fleet(ledger, slots=1, turn=1.0)
-    claim = await ledger.claim((await ledger.create(new_job())).job_id)
+    claim = await ledger.claims.claim((await ledger.submissions.create(new_job())).job_id)
     assert claim
     running = (await api.client.get(f"{SCAN}/{claim.job_id}")).json()
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     ended = (await api.client.get(f"{SCAN}/{claim.job_id}")).json()
     assert [(view["queue_position"], view["estimated_wait"]) for view in (running, ended)] == [(None, None)] * 2
 
@@ -181,7 +182,7 @@ async def test_a_caller_over_its_rate_is_told_when_to_come_back(strict: ApiServe
         "remaining": "0",
     }
     assert 20 < int(refused.headers["ratelimit-reset"]) <= 30
-    assert await strict.services.ledger.depth() == 3
+    assert await strict.services.ledger.fleet.depth() == 3
 
 
 async def test_a_noisy_caller_does_not_touch_another(strict: ApiServer) -> None:
@@ -207,7 +208,7 @@ async def test_a_repeat_counts_and_a_refusal_does_not(strict: ApiServer, ledger:
     replies = [await post(strict, "203.0.113.7", Idempotency_Key="k") for _ in range(6)]
     assert [reply.status_code for reply in replies] == [202] * 3 + [429] * 3
     assert {reply.headers["ratelimit-reset"] for reply in replies[3:]} <= {"29", "30"}
-    assert await ledger.depth() == 1
+    assert await ledger.fleet.depth() == 1
 
 
 async def test_reads_are_not_limited(strict: ApiServer) -> None:
@@ -249,4 +250,4 @@ async def test_a_full_redis_is_a_503_that_says_when_to_come_back_and_new_jobs_fl
                 client.config_set("maxmemory", 0)
             assert refusal(reply) == (503, "queue.unavailable", "5")
             assert (await api.client.post(SCAN, json=PHOTO, headers={"Idempotency-Key": "k"})).status_code == 202
-            assert await api.services.ledger.depth() == 1
+            assert await api.services.ledger.fleet.depth() == 1

@@ -20,7 +20,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 @pytest.fixture(autouse=True)
 def _short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "MARGIN", 0.1)
+    monkeypatch.setattr(chat, "END_MARGIN_SECONDS", 0.1)
 
 
 def away() -> JobsSettings:
@@ -106,7 +106,7 @@ async def test_an_asker_may_wait_for_less_than_the_longest_time(
     async with running_api(jobs_settings, chat_wait=30.0) as api:
         asking = asyncio.create_task(api.client.post(MESSAGES, json=QUESTION, headers=headers))
         claim = await first_claim(ledger)
-        await ledger.complete(claim, result())
+        await ledger.claims.complete(claim, result())
         reply = await asking
     assert reply.json()["error_code"] is None
     assert deadline - 2 < claim.time_left <= deadline
@@ -133,7 +133,7 @@ async def test_a_repeat_that_has_waited_in_vain_leaves_the_first_requests_job_al
         job = (await api.client.post(MESSAGES, json=QUESTION, headers=key | ASYNC)).json()
         in_vain = await api.client.post(MESSAGES, json=QUESTION, headers=key)
         left = (await api.client.get(job["status_url"])).json()
-        await ledger.complete(await first_claim(ledger), result())
+        await ledger.claims.complete(await first_claim(ledger), result())
         answered = await api.client.post(MESSAGES, json=QUESTION, headers=key)
     assert failure(in_vain) == (201, "job.unfinished", None)
     assert (in_vain.json()["job_id"], left["status"]) == (job["job_id"], "queued")

@@ -24,7 +24,7 @@ def outcome(reply: httpx.Response) -> tuple[int, str, str]:
 async def test_the_answer_is_the_result(api: ApiServer, ledger: Ledger) -> None:
     asking = asyncio.create_task(api.client.post(CLASSIFY, json=PHOTO))
     claim = await first_claim(ledger)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     reply = await asking
     assert reply.status_code == 200
     assert reply.json() == (await api.client.get(f"/api/v1/scan/{claim.job_id}/result")).json()
@@ -33,7 +33,7 @@ async def test_the_answer_is_the_result(api: ApiServer, ledger: Ledger) -> None:
 async def test_a_failed_classification_is_a_200(api: ApiServer, ledger: Ledger) -> None:
     asking = asyncio.create_task(api.client.post(CLASSIFY, json=PHOTO))
     claim = await first_claim(ledger)
-    await ledger.fail(claim, JobError(code="model.unavailable", retryable=True, trace_id="0" * 32), Stage.VISION)
+    await ledger.claims.fail(claim, JobError(code="model.unavailable", retryable=True, trace_id="0" * 32), Stage.VISION)
     reply = await asking
     assert outcome(reply) == (200, "failed", "model.unavailable")
     assert reply.json()["task_id"] == claim.job_id
@@ -58,7 +58,7 @@ async def test_a_job_that_takes_too_long_ends_as_its_caller_is_told(
         reply = await api.client.post(CLASSIFY, json=PHOTO)
         assert outcome(reply) == (200, "failed", "job.deadline_exceeded")
         assert reply.json() == (await api.client.get(f"/api/v1/scan/{reply.json()['task_id']}/result")).json()
-        assert await ledger.depth() == 0
+        assert await ledger.fleet.depth() == 0
 
 
 async def test_a_full_queue_is_a_failed_classification(jobs_settings: JobsSettings) -> None:

@@ -9,8 +9,9 @@ import pytest
 import structlog
 
 from client import BunriClient, WebhookRefused, verify
-from jobs.broker.queue import new_job_id
-from jobs.ledger.ledger import DELIVERIES, Ledger
+from jobs.ids import new_job_id
+from jobs.ledger.ledger import Ledger
+from jobs.redis.keys import DELIVERIES
 from jobs.settings import JobsSettings
 from pipeline.settings import PipelineSettings
 from tests.support.api_server import ApiServer, first_claim, running_api
@@ -56,7 +57,7 @@ async def test_a_job_submitted_with_a_callback_arrives_there(
         "next_attempt_at": None,
         "attempts": [],
     }
-    await ledger.complete(await first_claim(ledger), result())
+    await ledger.claims.complete(await first_claim(ledger), result())
     assert (await signing_api.client.get(path)).json()["state"] == "due"
     async with delivering(ledger) as deliveries:
         await closed(deliveries, job_id)
@@ -71,7 +72,7 @@ async def test_without_a_secret_a_callback_is_refused(api: ApiServer, ledger: Le
     answer = await api.client.post(SCAN, json={"image_url": PHOTO, "callback_url": "https://hooks.example/"})
     assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
     assert [mistake["field"] for mistake in answer.json()["errors"]] == ["body.callback_url"]
-    assert await ledger.depth() == 0
+    assert await ledger.fleet.depth() == 0
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,13 @@ async def test_a_callback_that_may_not_be_called_is_refused_by_its_field_and_not
     assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
     assert [mistake["field"] for mistake in answer.json()["errors"]] == ["body.callback_url"]
     assert "TOPSECRET" not in answer.text + repr(lines)
-    assert await ledger.depth() == 0
+    assert await ledger.fleet.depth() == 0
 
 
 async def test_the_callback_is_shown_nowhere(signing_api: ApiServer, ledger: Ledger, hook: Receiver) -> None:
     with structlog.testing.capture_logs() as lines:
         submitted = await signing_api.client.post(SCAN, json={"image_url": PHOTO, "callback_url": hook.url})
-        await ledger.complete(await first_claim(ledger), result())
+        await ledger.claims.complete(await first_claim(ledger), result())
         job_id = submitted.json()["job_id"]
         answers = [submitted, *[await signing_api.client.get(f"{SCAN}/{job_id}{part}") for part in PARTS]]
         answers.append(await signing_api.client.get("/metrics"))
@@ -126,7 +127,7 @@ async def test_a_job_without_a_callback_has_no_delivery_and_cannot_be_delivered(
     signing_api: ApiServer, ledger: Ledger
 ) -> None:
     job = new_job()
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     path = f"{SCAN}/{job.job_id}/deliveries"
     assert (await signing_api.client.get(path)).json()["state"] == "none"
     refused = await signing_api.client.post(path)

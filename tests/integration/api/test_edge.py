@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from jobs.broker.queue import new_job_id
+from jobs.ids import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, running_api
@@ -40,7 +40,7 @@ async def test_a_malformed_trace_id_is_replaced(api: ApiServer, header: str) -> 
 async def test_the_trace_id_goes_with_the_job(api: ApiServer, ledger: Ledger) -> None:
     body = {"image_url": "https://photos.example/a.jpg"}
     reply = await api.client.post(SCAN, json=body, headers={"X-Request-ID": "order-17"})
-    job = await ledger.get(reply.json()["job_id"])
+    job = await ledger.submissions.get(reply.json()["job_id"])
     assert job is not None
     assert job.trace_id == "order-17"
 
@@ -170,6 +170,6 @@ async def test_the_reference_page_loads_nothing_from_elsewhere(api: ApiServer) -
 async def test_no_answer_of_a_job_ever_logs_a_client_out(api: ApiServer, ledger: Ledger) -> None:
     """Existing clients take 401 and 403 for the end of their session."""
     job = new_job()
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     for path in (job.job_id, f"{job.job_id}/result", "nonsense", new_job_id()):
         assert (await api.client.get(f"{SCAN}/{path}")).status_code not in {401, 403}

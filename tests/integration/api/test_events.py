@@ -9,8 +9,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from api.schemas import EventView
-from jobs.broker.queue import new_job_id
+from api.schemas.jobs import EventView
+from jobs.ids import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError
 from pipeline.types import Stage
@@ -50,23 +50,23 @@ async def replay(api: ApiServer, job_id: str, **headers: str) -> list[Sent]:
 
 async def claimed(ledger: Ledger) -> Claim:
     job = new_job()
-    await ledger.create(job)
-    claim = await ledger.claim(job.job_id)
+    await ledger.submissions.create(job)
+    claim = await ledger.claims.claim(job.job_id)
     assert claim
     return claim
 
 
 async def run(ledger: Ledger, claim: Claim) -> None:
     """What a worker records for a job that goes well."""
-    await ledger.record(claim, started(Stage.FETCH))
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
-    await ledger.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
-    await ledger.record(claim, completed(Stage.ANSWER))
-    await ledger.complete(claim, result())
+    await ledger.claims.record(claim, started(Stage.FETCH))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(claim, completed(Stage.VISION), completed(Stage.RULE), started(Stage.ANSWER))
+    await ledger.claims.record(claim, completed(Stage.ANSWER))
+    await ledger.claims.complete(claim, result())
 
 
 def followers(api: ApiServer) -> int:
-    return len(api.services.feed._followers)
+    return len(api.services.feed.backlogs())
 
 
 async def has_followers(api: ApiServer, count: int) -> bool:
@@ -102,9 +102,9 @@ async def test_events_arrive_while_the_job_runs(api: ApiServer, ledger: Ledger) 
     async with api.client.stream("GET", f"{SCAN}/{claim.job_id}/events") as response:
         events = cast("Any", sent(response))
         assert (await anext(events)).name == "queued"
-        await ledger.record(claim, started(Stage.FETCH))
+        await ledger.claims.record(claim, started(Stage.FETCH))
         assert (await anext(events)).data["status"] == "started"
-        await ledger.complete(claim, result())
+        await ledger.claims.complete(claim, result())
         assert [event.name async for event in events] == ["reward", "done"]
 
 
@@ -121,7 +121,7 @@ async def test_done_carries_the_outcome_and_the_very_result_that_polling_gets(ap
 async def test_done_of_a_failed_job_is_completed_with_the_error(api: ApiServer, ledger: Ledger) -> None:
     claim = await claimed(ledger)
     error = JobError(code="source.timeout", retryable=True, trace_id=claim.trace_id)
-    await ledger.fail(claim, error, Stage.FETCH)
+    await ledger.claims.fail(claim, error, Stage.FETCH)
     events = await replay(api, claim.job_id)
     assert (events[-2].name, events[-2].data["status"]) == ("fetch", "failed")
     done = events[-1].data
@@ -133,7 +133,7 @@ async def test_done_of_a_failed_job_is_completed_with_the_error(api: ApiServer, 
 async def test_no_event_is_named_error(api: ApiServer, ledger: Ledger) -> None:
     """Existing clients close the stream for good on an event of that name."""
     claim = await claimed(ledger)
-    await ledger.fail(claim, JobError(code="internal", retryable=False, trace_id=claim.trace_id), Stage.VISION)
+    await ledger.claims.fail(claim, JobError(code="internal", retryable=False, trace_id=claim.trace_id), Stage.VISION)
     assert "error" not in [event.name for event in await replay(api, claim.job_id)]
 
 
@@ -161,7 +161,7 @@ async def test_an_event_id_that_is_none_of_the_jobs_replays_from_the_start(
     api: ApiServer, ledger: Ledger, last_event_id: str
 ) -> None:
     claim = await claimed(ledger)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     url = f"{SCAN}/{claim.job_id}/events"
     reply = await api.client.get(url, headers=[(b"Last-Event-ID", last_event_id.encode())])
     assert reply.status_code == 200
@@ -171,14 +171,14 @@ async def test_an_event_id_that_is_none_of_the_jobs_replays_from_the_start(
 async def test_a_client_that_has_seen_the_end_is_told_not_to_come_back(api: ApiServer, ledger: Ledger) -> None:
     """A browser reconnects after any end of a stream but a 204."""
     claim = await claimed(ledger)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     last = (await replay(api, claim.job_id))[-1].id
     reply = await api.client.get(f"{SCAN}/{claim.job_id}/events", headers={"Last-Event-ID": str(last)})
     assert (reply.status_code, reply.content) == (204, b"")
 
 
 async def test_a_silent_stream_is_kept_alive(api: ApiServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.feed.KEEPALIVE", 0.02)
+    monkeypatch.setattr("jobs.feed.KEEPALIVE_SECONDS", 0.02)
     claim = await claimed(ledger)
     async with (
         api.client.stream("GET", f"{SCAN}/{claim.job_id}/events") as response,
@@ -192,7 +192,7 @@ async def test_a_silent_stream_is_kept_alive(api: ApiServer, ledger: Ledger, mon
 
 async def test_the_headers_keep_proxies_from_holding_events_back(api: ApiServer, ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     reply = await api.client.get(f"{SCAN}/{claim.job_id}/events")
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert reply.headers["cache-control"] == "no-cache, no-transform"

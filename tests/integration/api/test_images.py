@@ -50,7 +50,7 @@ async def scanned(api: ApiServer, ledger: Ledger, **body: str) -> str | None:
     """The key that the worker will read."""
     reply = await api.client.post(SCAN, json=body)
     assert reply.status_code == 202, reply.text
-    job = await ledger.get(reply.json()["job_id"])
+    job = await ledger.submissions.get(reply.json()["job_id"])
     assert job is not None
     assert job.input.image_url == ""
     return job.input.image_key
@@ -200,6 +200,6 @@ async def test_no_cache_asks_for_a_fresh_look(api: ApiServer, ledger: Ledger) ->
     for header, fresh in (("no-cache", True), ("max-age=0, No-Cache", True), ("no-store", False)):
         body = {"image_url": "https://photos.example/a.jpg"}
         reply = await api.client.post(SCAN, json=body, headers={"Cache-Control": header})
-        job = await ledger.get(reply.json()["job_id"])
+        job = await ledger.submissions.get(reply.json()["job_id"])
         assert job is not None
         assert job.input.fresh is fresh

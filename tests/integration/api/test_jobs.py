@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from jobs.broker.queue import new_job_id
+from jobs.ids import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError, NewJob
 from jobs.settings import JobsSettings
@@ -18,8 +18,8 @@ SCAN = "/api/v1/scan"
 
 
 async def claimed(ledger: Ledger, job: NewJob) -> Claim:
-    await ledger.create(job)
-    claim = await ledger.claim(job.job_id)
+    await ledger.submissions.create(job)
+    claim = await ledger.claims.claim(job.job_id)
     assert claim
     return claim
 
@@ -27,8 +27,8 @@ async def claimed(ledger: Ledger, job: NewJob) -> Claim:
 async def completed_job(ledger: Ledger, *, user_input: str = "", outcome: PipelineResult | None = None) -> str:
     claim = await claimed(ledger, new_job(user_input=user_input))
     end = outcome or result()
-    await ledger.record(claim, completed(Stage.VISION, end.observation), completed(Stage.ANSWER, end.answer))
-    await ledger.complete(claim, end)
+    await ledger.claims.record(claim, completed(Stage.VISION, end.observation), completed(Stage.ANSWER, end.answer))
+    await ledger.claims.complete(claim, end)
     return claim.job_id
 
 
@@ -36,7 +36,7 @@ async def failed_job(ledger: Ledger, *, locale: Locale = Locale.KO) -> str:
     job = new_job().model_copy(update={"input": JobInput(image_url="https://photos.example/x", locale=locale)})
     claim = await claimed(ledger, job)
     error = JobError(code="source.not_found", retryable=False, trace_id=job.trace_id)
-    await ledger.fail(claim, error, Stage.FETCH)
+    await ledger.claims.fail(claim, error, Stage.FETCH)
     return claim.job_id
 
 
@@ -47,7 +47,7 @@ def id_born_at(seconds: float) -> str:
 
 async def test_a_waiting_job_shows_its_place_and_metadata(api: ApiServer, ledger: Ledger) -> None:
     job = new_job().model_copy(update={"metadata": {"order": "<17>"}})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     reply = await api.client.get(f"{SCAN}/{job.job_id}")
     assert reply.status_code == 200
     view = reply.json()
@@ -58,7 +58,7 @@ async def test_a_waiting_job_shows_its_place_and_metadata(api: ApiServer, ledger
 
 async def test_a_running_job_shows_stage_progress_and_timings(api: ApiServer, ledger: Ledger) -> None:
     claim = await claimed(ledger, new_job())
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
     view = (await api.client.get(f"{SCAN}/{claim.job_id}")).json()
     assert (view["status"], view["stage"], view["progress"], view["attempts"]) == ("running", "vision", 20, 1)
     assert view["timings"]["fetch"] == 0.5
@@ -75,8 +75,10 @@ async def test_a_completed_job_shows_its_result_model_and_usage(api: ApiServer, 
 
 async def test_a_failed_job_shows_the_model_calls_that_were_paid(api: ApiServer, ledger: Ledger) -> None:
     claim = await claimed(ledger, new_job())
-    await ledger.record(claim, completed(Stage.VISION, observation()))
-    await ledger.fail(claim, JobError(code="model.timeout", retryable=True, trace_id=claim.trace_id), Stage.ANSWER)
+    await ledger.claims.record(claim, completed(Stage.VISION, observation()))
+    await ledger.claims.fail(
+        claim, JobError(code="model.timeout", retryable=True, trace_id=claim.trace_id), Stage.ANSWER
+    )
     view = (await api.client.get(f"{SCAN}/{claim.job_id}")).json()
     assert (view["status"], view["model"], view["usage"]["output_tokens"]) == ("failed", "local/test", 2)
 
@@ -140,7 +142,7 @@ async def test_a_failed_job_is_a_200_with_the_error_in_the_jobs_language(api: Ap
 
 async def test_an_unfinished_result_is_a_202_that_says_when_to_ask_again(api: ApiServer, ledger: Ledger) -> None:
     claim = await claimed(ledger, new_job())
-    await ledger.record(claim, completed(Stage.FETCH), started(Stage.VISION))
+    await ledger.claims.record(claim, completed(Stage.FETCH), started(Stage.VISION))
     reply = await api.client.get(f"{SCAN}/{claim.job_id}/result")
     assert reply.status_code == 202
     assert reply.headers["retry-after"] == "2"
@@ -156,7 +158,7 @@ async def test_an_unfinished_result_is_a_202_that_says_when_to_ask_again(api: Ap
 async def test_a_wait_ends_when_the_job_does(api: ApiServer, ledger: Ledger, tail: str) -> None:
     claim = await claimed(ledger, new_job())
     waiting = asyncio.create_task(api.client.get(f"{SCAN}/{claim.job_id}{tail}?wait=20"))
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     assert (await waiting).json()["status"] == "completed"
 
 
@@ -200,7 +202,7 @@ async def test_a_job_older_than_the_results_are_kept_has_expired(api: ApiServer,
 
 async def test_a_job_is_cancelled_once_and_again(api: ApiServer, ledger: Ledger) -> None:
     job = new_job()
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     replies = [await api.client.post(f"{SCAN}/{job.job_id}/cancel") for _ in range(2)]
     assert [reply.status_code for reply in replies] == [202, 202]
     assert replies[0].json() == replies[1].json()
@@ -222,7 +224,7 @@ async def test_cancelling_an_unknown_job_is_not_found(api: ApiServer) -> None:
 
 async def test_the_legacy_task_path_is_the_result(api: ApiServer, ledger: Ledger) -> None:
     done, waiting = await completed_job(ledger), new_job()
-    await ledger.create(waiting)
+    await ledger.submissions.create(waiting)
     for job_id in (done, waiting.job_id, new_job_id()):
         legacy = await api.client.get(f"{SCAN}/task/{job_id}")
         today = await api.client.get(f"{SCAN}/{job_id}/result")

@@ -7,7 +7,7 @@ import pytest
 
 from api.http.problems import ALL_CODES
 from client import BunriClient
-from jobs.circuit import CallOutcome, CircuitStore, Tally
+from jobs.circuit import CallCounts, CallOutcome, CircuitStore
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobError, WorkerBeat
 from jobs.settings import JobsSettings
@@ -22,7 +22,7 @@ from workers.maintenance.heartbeat import Heartbeat
 
 
 async def beat(ledger: Ledger, version: str, worker: str = "host:1") -> None:
-    await ledger.beat(WorkerBeat(worker=worker, pipeline_version=version, models=("local/test",)))
+    await ledger.fleet.beat(WorkerBeat(worker=worker, pipeline_version=version, models=("local/test",)))
 
 
 async def metrics(api: ApiServer) -> dict[str, float]:
@@ -83,12 +83,12 @@ async def test_a_worker_that_changes_its_version_is_still_one_worker(api: ApiSer
     said = [after, after, before]
     heart = Heartbeat(ledger, said.pop)
     await heart.beat()
-    assert await ledger.workers() == [before]
+    assert await ledger.fleet.workers() == [before]
     await asyncio.gather(heart.beat(), heart.beat())
-    assert await ledger.workers() == [after]
+    assert await ledger.fleet.workers() == [after]
     assert (await metrics(api))["bunri_workers_slots"] == 5
     await heart.depart()
-    assert await ledger.workers() == []
+    assert await ledger.fleet.workers() == []
 
 
 async def test_the_client_is_told_who_uses_which_version(api: ApiServer, ledger: Ledger) -> None:
@@ -102,7 +102,7 @@ async def test_the_client_is_told_who_uses_which_version(api: ApiServer, ledger:
 async def test_a_refusal_of_a_worker_is_visible_and_leaves_the_api_ready(api: ApiServer, ledger: Ledger) -> None:
     refusal = Refusal(version="0123456789ab", detail="vision.md: " + "x" * 1000)
     mine = api.services.knowledge.version
-    await ledger.beat(
+    await ledger.fleet.beat(
         WorkerBeat(worker="host:1", pipeline_version=mine, models=("local",), stale=True, refusal=refusal)
     )
     reply = await api.client.get("/readyz")
@@ -143,12 +143,12 @@ async def test_readiness_never_tells_the_password_of_redis() -> None:
 async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> None:
     jobs = [new_job() for _ in range(4)]
     for job in jobs:
-        await ledger.create(job)
-    claims = [await ledger.claim(job.job_id) for job in jobs[:3]]
+        await ledger.submissions.create(job)
+    claims = [await ledger.claims.claim(job.job_id) for job in jobs[:3]]
     assert claims[0]
     assert claims[1]
-    await ledger.complete(claims[0], result())
-    await ledger.fail(claims[1], JobError(code="source.timeout", retryable=True, trace_id="t"), Stage.FETCH)
+    await ledger.claims.complete(claims[0], result())
+    await ledger.claims.fail(claims[1], JobError(code="source.timeout", retryable=True, trace_id="t"), Stage.FETCH)
     await beat(ledger, "v")
     figures = await metrics(api)
     assert figures['bunri_jobs_finished_total{code="",status="completed"}'] == 1
@@ -162,7 +162,7 @@ async def test_metrics_count_jobs_by_fate(api: ApiServer, ledger: Ledger) -> Non
 
 async def test_metrics_tell_which_model_is_paused_and_why(api: ApiServer, ledger: Ledger) -> None:
     rejection = CallOutcome(ModelRateLimited(retry_after=60))
-    await CircuitStore(ledger).report("gpt-test", Tally(failed=1, refused=3), rejection)
+    await CircuitStore(ledger).report("gpt-test", CallCounts(failed=1, rejected=3), rejection)
     figures = await metrics(api)
     paused = {name: value for name, value in figures.items() if name.startswith("bunri_model_paused{") and value}
     assert paused == {'bunri_model_paused{cause="model.rate_limited",model="gpt-test"}': 1}

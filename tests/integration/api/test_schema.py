@@ -96,15 +96,15 @@ async def _end_jobs(settings: JobsSettings) -> list[str]:
     jobs = [new_job() for _ in range(3)]
     claims = []
     for job in jobs:
-        await ledger.create(job)
-        claims.append(await ledger.claim(job.job_id))
+        await ledger.submissions.create(job)
+        claims.append(await ledger.claims.claim(job.job_id))
     completed, failed, cancelled = claims
     assert completed
     assert failed
     assert cancelled
-    await ledger.complete(completed, result())
-    await ledger.fail(failed, JobError(code="source.timeout", retryable=True, trace_id="t"), Stage.FETCH)
-    await ledger.cancel(cancelled.job_id)
+    await ledger.claims.complete(completed, result())
+    await ledger.claims.fail(failed, JobError(code="source.timeout", retryable=True, trace_id="t"), Stage.FETCH)
+    await ledger.submissions.cancel(cancelled.job_id)
     await ledger.close()
     return [job.job_id for job in jobs]
 

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pytest
 
 from api.routes.events import EventStream
 from jobs import feed as feed_module
-from jobs.feed import INBOX, Feed
+from jobs.feed import Feed
+from jobs.followers import MAX_INBOX
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobEvent
 from jobs.settings import JobsSettings
@@ -84,8 +85,8 @@ async def following(port: int, job_id: str, count: int = STREAMS) -> list[Client
 
 async def claimed(ledger: Ledger) -> Claim:
     job = new_job()
-    await ledger.create(job)
-    claim = await ledger.claim(job.job_id)
+    await ledger.submissions.create(job)
+    claim = await ledger.claims.claim(job.job_id)
     assert claim
     return claim
 
@@ -102,7 +103,7 @@ async def test_clients_that_vanish_leave_nothing_behind(ledger: Ledger, redis_ur
         before = open_files(process)
         await following_and_vanishing(port, claim.job_id)
         await eventually(lambda: _all([open_files(process) <= before + 5]))
-        await ledger.complete(claim, result())
+        await ledger.claims.complete(claim, result())
 
 
 async def following_and_vanishing(port: int, job_id: str) -> None:
@@ -117,10 +118,10 @@ async def test_followers_and_tasks_are_gone_when_their_clients_are(ledger: Ledge
         assert port
         tasks = len(asyncio.all_tasks())
         clients = await following(port, claim.job_id)
-        assert len(api.services.feed._followers[claim.job_id]) == STREAMS
+        assert len(api.services.feed.backlogs(claim.job_id)) == STREAMS
         for client in clients:
             client.vanish()
-        await eventually(lambda: _all([not api.services.feed._followers]))
+        await eventually(lambda: _all([not api.services.feed.backlogs()]))
         await eventually(lambda: _all([len(asyncio.all_tasks()) <= tasks + 2]))
 
 
@@ -152,11 +153,11 @@ async def test_streams_of_a_killed_api_go_on_at_another_without_loss_or_repeat(l
     async with api_process(redis_url, second):
         async with api_process(redis_url, first) as process:
             clients = await following(first, claim.job_id, 50)
-            await ledger.record(claim, started(Stage.FETCH))
+            await ledger.claims.record(claim, started(Stage.FETCH))
             await eventually(lambda: _all(client.ids == [1, 2] for client in clients))
             process.kill()
             await eventually(lambda: _all(client.has_ended for client in clients))
-        await ledger.complete(claim, result())
+        await ledger.claims.complete(claim, result())
         for client in clients:
             client.port, client.has_ended = second, False
         await asyncio.gather(*(client.open(claim.job_id) for client in clients))
@@ -168,8 +169,8 @@ async def test_streams_of_a_killed_api_go_on_at_another_without_loss_or_repeat(l
 async def test_a_stream_of_a_job_that_redis_has_lost_ends(
     ledger: Ledger, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "KEEPALIVE", 0.05)
-    job_id = (await ledger.create(new_job())).job_id
+    monkeypatch.setattr(feed_module, "KEEPALIVE_SECONDS", 0.05)
+    job_id = (await ledger.submissions.create(new_job())).job_id
     events = feed.follow(job_id)
     assert await anext(events)
     await ledger.client.flushdb()
@@ -181,22 +182,21 @@ async def test_a_follower_who_is_slow_holds_few_events_and_misses_none(ledger: L
     claim = await claimed(ledger)
     events = feed.follow(claim.job_id)
     await anext(events)
-    [inbox] = feed._followers[claim.job_id]
-    lengths = []
-    for _ in range(INBOX * 3):
-        await ledger.record(claim, started(Stage.VISION))
-        lengths.append(len(inbox))
-    await ledger.complete(claim, result())
-    await eventually(lambda: _all([len(inbox) > 0]))
-    assert INBOX // 2 < max(lengths) <= INBOX
+    lengths: list[int] = []
+    for _ in range(MAX_INBOX * 3):
+        await ledger.claims.record(claim, started(Stage.VISION))
+        lengths += feed.backlogs(claim.job_id)
+    await ledger.claims.complete(claim, result())
+    await eventually(lambda: _all([feed.backlogs(claim.job_id)[0] > 0]))
+    assert MAX_INBOX // 2 < max(lengths) <= MAX_INBOX
     seen = [event.seq async for event in events if isinstance(event, JobEvent)]
-    assert seen == list(range(2, INBOX * 3 + 4))
+    assert seen == list(range(2, MAX_INBOX * 3 + 4))
 
 
 async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice(
     ledger: Ledger, redis_url: str
 ) -> None:
-    """More than the kernel and the server keep for it: some are sent at once, others when it takes them."""
+    """More than the kernel and the server buffer: the stream waits until the client reads on."""
     port, count = free_port(), 24_000
     claim = await claimed(ledger)
     async with api_process(redis_url, port):
@@ -206,8 +206,8 @@ async def test_a_client_that_stops_reading_gets_all_in_the_end_and_nothing_twice
             connection.sendall(f"GET /api/v1/scan/{claim.job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             received = connection.recv(1024)
             for _ in range(count // 200):
-                await asyncio.gather(*(ledger.record(claim, started(Stage.VISION)) for _ in range(200)))
-            await ledger.complete(claim, result())
+                await asyncio.gather(*(ledger.claims.record(claim, started(Stage.VISION)) for _ in range(200)))
+            await ledger.claims.complete(claim, result())
             connection.settimeout(30)
             while b"event: done" not in received[-4096:]:
                 received += await asyncio.to_thread(connection.recv, 65536)
@@ -220,7 +220,7 @@ async def test_a_client_that_takes_nothing_is_followed_for_no_longer(monkeypatch
     monkeypatch.setattr("api.routes.events.SEND_SECONDS", 0.05)
     closed = asyncio.Event()
 
-    async def lines(_gone: object, _at_once: object) -> AsyncIterator[bytes]:
+    async def chunks(_disconnected: object) -> AsyncGenerator[bytes]:
         try:
             while True:
                 yield b": keepalive\n\n"
@@ -235,7 +235,7 @@ async def test_a_client_that_takes_nothing_is_followed_for_no_longer(monkeypatch
         await asyncio.Event().wait()
         return {}
 
-    await EventStream(lines)({"type": "http"}, receive, send)
+    await EventStream(chunks)({"type": "http"}, receive, send)
     assert closed.is_set()
 
 

@@ -9,9 +9,10 @@ import pytest
 import redis
 import structlog
 
-from jobs.broker.queue import new_job_id
-from jobs.ledger.ledger import OUTBOX, Ledger
+from jobs.ids import new_job_id
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobStatus, WorkerBeat
+from jobs.redis.keys import OUTBOX
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, first_claim, running_api
 from tests.support.jobs import result
@@ -31,7 +32,7 @@ def messages(jobs: JobsSettings) -> int:
 
 
 async def finish_first_job(ledger: Ledger) -> None:
-    await ledger.complete(await first_claim(ledger), result())
+    await ledger.claims.complete(await first_claim(ledger), result())
 
 
 async def test_a_photo_is_taken_as_a_job_with_paths_to_follow_it(api: ApiServer, ledger: Ledger) -> None:
@@ -51,7 +52,7 @@ async def test_a_photo_is_taken_as_a_job_with_paths_to_follow_it(api: ApiServer,
         "estimated_wait": None,
         "pipeline_version": api.services.knowledge.version,
     }
-    job = await ledger.get(taken["job_id"])
+    job = await ledger.submissions.get(taken["job_id"])
     assert job is not None
     assert job.input.image_url == PHOTO
     assert job.input.user_input == "이거 뭐예요?"
@@ -63,7 +64,7 @@ async def test_a_taken_job_is_in_the_queue_and_sent_again_only_if_nobody_takes_i
 ) -> None:
     await api.client.post(SCAN, json=body())
     assert messages(jobs_settings) == 1
-    assert await ledger.take_due() == []
+    assert await ledger.upkeep.take_due() == []
     assert await ledger.client.zcard(OUTBOX) == 1
 
 
@@ -79,7 +80,7 @@ async def test_the_same_key_and_body_give_the_same_job(api: ApiServer) -> None:
     again = await api.client.post(SCAN, json={"locale": "ko", **body(user_input=None)}, headers=headers)
     assert again.status_code == 202
     assert again.json() == first.json()
-    assert await api.services.ledger.depth() == 1
+    assert await api.services.ledger.fleet.depth() == 1
 
 
 async def test_a_repeat_shows_the_job_as_it_is_now(api: ApiServer, ledger: Ledger) -> None:
@@ -109,7 +110,7 @@ async def test_a_job_that_the_broker_refused_is_sent_by_the_repeat(jobs_settings
     async with running_api(jobs_settings) as api:
         taken = await api.client.post(SCAN, json=body(), headers=headers)
         assert taken.status_code == 202
-        assert await api.services.ledger.depth() == 1
+        assert await api.services.ledger.fleet.depth() == 1
     assert messages(jobs_settings) == 1
 
 
@@ -135,7 +136,7 @@ async def test_an_address_that_may_not_be_fetched_is_refused_before_it_is_a_job(
 ) -> None:
     answer = await api.client.post(SCAN, json={"image_url": url})
     assert (answer.status_code, answer.json()["code"]) == (422, "source.url_unsafe")
-    assert await ledger.depth() == 0
+    assert await ledger.fleet.depth() == 0
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ async def test_fields_of_other_versions_are_ignored(api: ApiServer) -> None:
 
 
 async def test_a_model_that_the_workers_lack_is_named(api: ApiServer, ledger: Ledger) -> None:
-    await ledger.beat(WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local",)))
+    await ledger.fleet.beat(WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local",)))
     answer = await api.client.post(SCAN, json=body(model="gpt-1"))
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body.model")
 
@@ -203,9 +204,11 @@ async def test_without_a_worker_only_the_local_model_is_sure_to_come(api: ApiSer
 
 
 async def test_a_model_that_the_workers_have_can_be_chosen(api: ApiServer, ledger: Ledger) -> None:
-    await ledger.beat(WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local", "gpt-5.6-terra")))
+    await ledger.fleet.beat(
+        WorkerBeat(worker="host:1", pipeline_version="0123456789ab", models=("local", "gpt-5.6-terra"))
+    )
     answer = await api.client.post(SCAN, json=body(model="gpt-5.6-terra"))
-    job = await ledger.get(answer.json()["job_id"])
+    job = await ledger.submissions.get(answer.json()["job_id"])
     assert job is not None
     assert job.input.model == "gpt-5.6-terra"
 
@@ -213,7 +216,7 @@ async def test_a_model_that_the_workers_have_can_be_chosen(api: ApiServer, ledge
 @pytest.mark.parametrize(("asked", "seconds"), [("90s", 90), ("5m", 300), ("1s", 1)])
 async def test_cancel_after_is_the_jobs_deadline(api: ApiServer, ledger: Ledger, asked: str, seconds: int) -> None:
     answer = await api.client.post(SCAN, json=body(), headers={"Cancel-After": asked})
-    job = await ledger.get(answer.json()["job_id"])
+    job = await ledger.submissions.get(answer.json()["job_id"])
     assert job is not None
     assert job.deadline_at - job.created_at == pytest.approx(seconds)
 

@@ -71,7 +71,7 @@ async def test_twenty_duplicates_at_once_are_one_job_and_one_jobs_work(
     assert (again.json()["job_id"], again.json()["status"]) == (job_id, "completed")
     assert (job["status"], job["attempts"]) == ("completed", 1)
     assert [purpose_of(request) for request in model.requests] == ["vision", "answer"]
-    assert await ledger.counts() == {"completed": 1}
+    assert await ledger.fleet.counts() == {"completed": 1}
 
 
 async def test_a_repeat_after_a_lost_answer_is_the_same_job(
@@ -89,7 +89,7 @@ async def test_a_repeat_after_a_lost_answer_is_the_same_job(
     gate.open()
     assert again.json()["status"] == "running"
     assert (await ended(api, again.json()["job_id"]))["status"] == "completed"
-    assert await ledger.counts() == {"completed": 1}
+    assert await ledger.fleet.counts() == {"completed": 1}
 
 
 async def test_a_cancel_during_a_model_call_makes_no_further_call_and_frees_the_slot(
@@ -106,7 +106,7 @@ async def test_a_cancel_during_a_model_call_makes_no_further_call_and_frees_the_
     gate.open()
     assert [purpose_of(request) for request in model.requests] == ["vision", "vision", "answer"]
     assert (await ended(api, job_id))["status"] == "cancelled"
-    assert (await BacklogReader(ledger).look()).running == 0
+    assert (await BacklogReader(ledger).read()).running == 0
 
 
 async def test_a_cancel_before_the_job_is_claimed_costs_nothing(
@@ -125,7 +125,7 @@ async def test_a_cancel_before_the_job_is_claimed_costs_nothing(
     assert (await ended(api, last))["status"] == "completed"
     job = (await api.client.get(waiting["status_url"])).json()
     assert (job["status"], job["attempts"], job["queue_position"]) == ("cancelled", 0, None)
-    assert await ledger.counts() == {"completed": 2, "cancelled": 1}
+    assert await ledger.fleet.counts() == {"completed": 2, "cancelled": 1}
     assert len(model.requests) == 2
 
 

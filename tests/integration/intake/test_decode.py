@@ -1,4 +1,4 @@
-"""The real decode processes: what one image does to its process is nobody else's business."""
+"""The real decode processes: an image that breaks its process affects no other job."""
 
 import asyncio
 import contextlib
@@ -308,7 +308,7 @@ async def test_a_process_that_crashes_fails_its_own_job_only(open_decoder: Open,
     assert pid not in pids(decoder)
 
 
-async def test_a_process_killed_by_somebody_else_is_no_fault_of_the_image(open_decoder: Open, photo: bytes) -> None:
+async def test_a_process_killed_from_outside_is_no_fault_of_the_image(open_decoder: Open, photo: bytes) -> None:
     """As the kernel does when memory is short. The image has one more try."""
     decoder = open_decoder()
     pid = await freeze(decoder, photo)
@@ -366,7 +366,7 @@ async def test_a_cancelled_start_frees_its_place(open_decoder: Open, photo: byte
     wait_until(lambda: is_gone(pid))
 
 
-async def test_a_job_cancelled_while_it_waits_disturbs_nobody(open_decoder: Open, photo: bytes) -> None:
+async def test_a_job_cancelled_while_it_waits_affects_no_other(open_decoder: Open, photo: bytes) -> None:
     decoder = open_decoder()
     pid = await freeze(decoder, photo)
     first = await in_flight(decoder, photo)

@@ -188,7 +188,7 @@ async def test_a_redirect_loop_is_left(origin: ImageServer, fetcher: Fetcher) ->
         "http://photos.example.com:22/",
     ],
 )
-async def test_a_redirect_to_an_unsafe_place_is_refused(origin: ImageServer, fetcher: Fetcher, location: str) -> None:
+async def test_a_redirect_to_an_unsafe_url_is_refused(origin: ImageServer, fetcher: Fetcher, location: str) -> None:
     assert type(await refusal(fetcher, origin.on("/a.jpg", redirect(location)))) is SourceUrlUnsafe
 
 
@@ -222,7 +222,7 @@ async def test_the_address_that_was_checked_is_the_one_dialled(origin: ImageServ
     await fetcher.close()
 
 
-async def test_a_guard_that_lets_a_url_pass_still_judges_the_dialled_address(origin: ImageServer) -> None:
+async def test_a_guard_that_lets_a_url_pass_still_checks_the_dialled_address(origin: ImageServer) -> None:
     pipeline = PipelineSettings.model_validate(LIMITS)
     guard = AddressGuard("", pipeline.fetch_ports)
     fetcher = Fetcher(pipeline, guard)
@@ -375,7 +375,7 @@ async def test_an_origin_without_tls_is_unreachable_by_https(origin: ImageServer
 
 @pytest.fixture
 def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    """A server's side of TLS with a certificate for 127.0.0.1 that nobody vouches for."""
+    """A server's side of TLS with a self-signed certificate for 127.0.0.1."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     now = datetime.now(UTC)
     certificate = (
@@ -393,7 +393,7 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(fetcher: Fetcher, self_signed: ssl.SSLContext) -> None:
+async def test_a_self_signed_certificate_is_refused(fetcher: Fetcher, self_signed: ssl.SSLContext) -> None:
     asked = []
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

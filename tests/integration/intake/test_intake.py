@@ -185,16 +185,16 @@ async def test_a_job_that_waits_for_one_on_a_killed_worker_goes_on_itself(
         ((prefix, fingerprint),) = [
             key.decode().rsplit(":", 1) async for key in ledger.client.scan_iter("bunri:result:*")
         ]
-        assert (await ledger.reserve(fingerprint, "another")).holder == held
+        assert (await ledger.claims.reserve(fingerprint, "another")).holder == held
         mine = new_job()
-        await ledger.create(mine)
-        claim = await ledger.claim(mine.job_id)
+        await ledger.submissions.create(mine)
+        claim = await ledger.claims.claim(mine.job_id)
         assert claim is not None
         waiting = asyncio.create_task(JobResultCache(ledger, claim, 60).find(fingerprint))
         worker.kill()
 
         async def is_let_go() -> bool:
-            await ledger.rescue_stalled()
+            await ledger.upkeep.rescue_stalled()
             return waiting.done()
 
         await eventually(is_let_go)

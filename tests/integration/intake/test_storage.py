@@ -15,18 +15,18 @@ from pipeline.errors import PipelineError, SourceNotFound, SourceTooLarge, Sourc
 from pipeline.settings import PipelineSettings
 from pipeline.storage import (
     EXTENSIONS,
-    FILES_PATH,
     KEY,
     Channel,
     LinkExpired,
     LinkRefused,
     LocalStore,
-    S3Store,
     Store,
     media_type_of,
     new_key,
     open_store,
 )
+from pipeline.storage.local import FILES_PATH
+from pipeline.storage.s3 import S3Store
 from tests.support import image_server as origin_answers
 from tests.support.image_server import image_server, reply
 from tests.support.redis_server import free_port
@@ -37,7 +37,7 @@ BASE = "http://api.example:8000"
 PHOTO = b"\xff\xd8\xff not really"
 
 
-async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+async def chunks_of(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
 
@@ -86,9 +86,9 @@ def test_what_is_no_key_opens_nothing(local: LocalStore, key: str) -> None:
 
 async def test_a_file_is_stored_whole_and_read_by_key(local: LocalStore) -> None:
     key = new_key(Channel.SCAN, "image/jpeg")
-    await local.write(key, pieces(PHOTO, b"more"))
+    await local.write(key, chunks_of(PHOTO, b"more"))
     assert await local.read(key) == PHOTO + b"more"
-    await local.write(key, pieces(b"again"))
+    await local.write(key, chunks_of(b"again"))
     assert await local.read(key) == b"again"
 
 
@@ -108,7 +108,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(local: LocalStore, tmp_p
 async def test_an_upload_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
     store = local_store(tmp_path, fetch_max_bytes=10)
     with pytest.raises(SourceTooLarge):
-        await store.write(new_key(Channel.SCAN, "image/png"), pieces(b"123456", b"78901"))
+        await store.write(new_key(Channel.SCAN, "image/png"), chunks_of(b"123456", b"78901"))
     assert list((tmp_path / "uploads/scan").iterdir()) == []
 
 
@@ -161,7 +161,7 @@ def test_processes_share_one_secret_that_others_cannot_read(tmp_path: Path) -> N
 async def test_what_is_older_than_its_time_to_live_is_removed(local: LocalStore) -> None:
     old, fresh = new_key(Channel.SCAN, "image/jpeg"), new_key(Channel.MY, "image/jpeg")
     for key in (old, fresh):
-        await local.write(key, pieces(PHOTO))
+        await local.write(key, chunks_of(PHOTO))
     past = time.time() - 90_000
     os.utime(local.path_of(old), (past, past))
     assert await local.expire() == 1
@@ -288,7 +288,7 @@ async def test_s3_says_what_is_missing_too_long_or_out_of_reach(s3_settings: Pip
 async def test_a_store_in_trouble_has_its_error(
     answer: origin_answers.Answer, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.s3.S3_TIMEOUT", 0.5)
+    monkeypatch.setattr("pipeline.storage.s3.TIMEOUT_SECONDS", 0.5)
     with image_server(lambda _request: answer) as server:
         fields = {"s3_endpoint_url": server.url(""), "fetch_max_bytes": 1000, "fetch_total_timeout": 1.0}
         store = S3Store(PipelineSettings.model_validate(fields), BUCKET)

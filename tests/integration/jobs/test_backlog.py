@@ -4,8 +4,9 @@ import pytest
 
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
-from jobs.ledger.ledger import OUTBOX, PACE, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError, Priority
+from jobs.redis.keys import OUTBOX, PACE
 from jobs.settings import JobsSettings
 from tests.support.jobs import beat, new_job, result
 from tests.support.wait import eventually
@@ -15,17 +16,17 @@ INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
 
 
 async def made(ledger: Ledger, priority: Priority = INTERACTIVE) -> str:
-    return (await ledger.create(new_job(priority=priority))).job_id
+    return (await ledger.submissions.create(new_job(priority=priority))).job_id
 
 
 async def claimed(ledger: Ledger, job_id: str) -> Claim:
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim is not None
     return claim
 
 
 async def position(ledger: Ledger, job_id: str) -> int | None:
-    job = await ledger.get(job_id)
+    job = await ledger.submissions.get(job_id)
     assert job is not None
     return job.queue_position
 
@@ -34,7 +35,7 @@ async def test_interactive_jobs_stand_before_bulk_ones_and_each_lane_by_age(ledg
     lanes = [BULK, INTERACTIVE, BULK, INTERACTIVE]
     ids = [await made(ledger, lane) for lane in lanes]
     assert [await position(ledger, job_id) for job_id in ids] == [3, 1, 4, 2]
-    job = await ledger.get(ids[0])
+    job = await ledger.submissions.get(ids[0])
     assert job is not None
     assert job.priority is BULK
 
@@ -44,7 +45,7 @@ async def test_a_job_that_is_put_back_keeps_its_place(ledger: Ledger, lane: Prio
     first, second = await made(ledger, lane), await made(ledger, lane)
     claim = await claimed(ledger, first)
     assert await position(ledger, second) == 1
-    await ledger.release(claim)
+    await ledger.claims.release(claim)
     assert (await position(ledger, first), await position(ledger, second)) == (1, 2)
 
 
@@ -53,7 +54,7 @@ async def test_a_job_taken_from_a_dead_worker_keeps_its_place(ledger: Ledger) ->
     await claimed(ledger, first)
 
     async def is_back() -> bool:
-        await ledger.rescue_stalled()
+        await ledger.upkeep.rescue_stalled()
         return await position(ledger, first) == 1
 
     await eventually(is_back)
@@ -80,10 +81,10 @@ async def test_the_line_tells_who_waits_who_runs_and_how_many_slots_there_are(le
     for lane in (INTERACTIVE, BULK, BULK, INTERACTIVE):
         await made(ledger, lane)
     await claimed(ledger, await made(ledger))
-    await ledger.beat(beat(concurrency=8))
-    await ledger.beat(beat(concurrency=3, worker="host:2"))
-    line = await BacklogReader(ledger).look()
-    assert (line.interactive, line.bulk, line.running, line.slots, line.turn) == (2, 2, 1, 11, None)
+    await ledger.fleet.beat(beat(concurrency=8))
+    await ledger.fleet.beat(beat(concurrency=3, worker="host:2"))
+    line = await BacklogReader(ledger).read()
+    assert (line.interactive, line.bulk, line.running, line.slots, line.mean_service_time) == (2, 2, 1, 11, None)
 
 
 async def test_a_beat_that_is_old_or_of_an_older_version_adds_no_slots(ledger: Ledger) -> None:
@@ -91,8 +92,8 @@ async def test_a_beat_that_is_old_or_of_an_older_version_adds_no_slots(ledger: L
     await ledger.client.zadd(
         "bunri:workers", {b'{"worker": "host:2", "pipeline_version": "v", "models": []}': await ledger.now()}
     )
-    assert (await BacklogReader(ledger).look()).slots == 0
-    assert len(await ledger.workers()) == 1
+    assert (await BacklogReader(ledger).read()).slots == 0
+    assert len(await ledger.fleet.workers()) == 1
 
 
 async def test_the_pace_is_how_long_jobs_held_their_worker_however_they_left_it(ledger: Ledger) -> None:
@@ -101,11 +102,11 @@ async def test_the_pace_is_how_long_jobs_held_their_worker_however_they_left_it(
     claims = [await claimed(ledger, await made(ledger, lane)) for lane in (INTERACTIVE, BULK, INTERACTIVE)]
     for claim in claims:
         await ledger.client.hset(f"bunri:job:{claim.job_id}", "claimed_at", str(await ledger.now() - 2))
-    await ledger.complete(claims[0], result())
-    await ledger.fail(claims[1], failure)
-    await ledger.release(claims[2])
-    line = await BacklogReader(ledger).look()
-    assert line.turn == pytest.approx(2, abs=0.5)
+    await ledger.claims.complete(claims[0], result())
+    await ledger.claims.fail(claims[1], failure)
+    await ledger.claims.release(claims[2])
+    line = await BacklogReader(ledger).read()
+    assert line.mean_service_time == pytest.approx(2, abs=0.5)
     assert line.interactive_rate == pytest.approx(2 / 30, abs=0.01)
 
 
@@ -113,7 +114,7 @@ async def test_what_ended_without_its_worker_says_nothing_about_the_pace(ledger:
     waiting, running = await made(ledger), await made(ledger)
     await claimed(ledger, running)
     for job_id in (waiting, running):
-        await ledger.cancel(job_id)
+        await ledger.submissions.cancel(job_id)
     assert await ledger.client.exists(PACE) == 0
 
 
@@ -121,25 +122,25 @@ async def test_the_pace_forgets(ledger: Ledger) -> None:
     """A job that took ten minutes, five minutes ago, weighs nothing beside one of now."""
     now = await ledger.now()
     await ledger.client.hset(PACE, mapping={"at": str(now - 300), "seconds": "600", "turns": "1", "interactive": "1"})
-    line = await BacklogReader(ledger).look()
-    assert line.turn == 600
+    line = await BacklogReader(ledger).read()
+    assert line.mean_service_time == 600
     assert line.interactive_rate < 0.001
     claim = await claimed(ledger, await made(ledger))
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "claimed_at", str(now - 1))
-    await ledger.complete(claim, result())
-    assert (await BacklogReader(ledger).look()).turn == pytest.approx(1, abs=0.9)
+    await ledger.claims.complete(claim, result())
+    assert (await BacklogReader(ledger).read()).mean_service_time == pytest.approx(1, abs=0.9)
 
 
 async def test_a_waiting_job_shows_its_wait_and_no_other_does(ledger: Ledger) -> None:
-    await ledger.beat(beat(concurrency=1))
+    await ledger.fleet.beat(beat(concurrency=1))
     first = await claimed(ledger, await made(ledger))
     await ledger.client.hset(f"bunri:job:{first.job_id}", "claimed_at", str(await ledger.now() - 2))
-    await ledger.release(first)
+    await ledger.claims.release(first)
     await claimed(ledger, first.job_id)
     job_ids = [first.job_id, await made(ledger), await made(ledger)]
     waits = []
     for job_id in job_ids:
-        job = await ledger.get(job_id)
+        job = await ledger.submissions.get(job_id)
         assert job is not None
         waits.append((await BacklogReader(ledger).with_wait(job)).estimated_wait)
     assert waits == [None, pytest.approx(2, abs=0.5), pytest.approx(4, abs=1)]

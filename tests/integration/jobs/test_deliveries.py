@@ -7,9 +7,10 @@ import pytest
 
 from jobs import deliveries as deliveries_module
 from jobs.deliveries import AttemptError, Begun, Deliveries, Due, Outcome, Report
-from jobs.ledger.ledger import DELIVERIES, Ledger
+from jobs.errors import LedgerUnavailable
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobError
-from jobs.redis.connection import LedgerUnavailable
+from jobs.redis.keys import DELIVERIES
 from jobs.settings import JobsSettings
 from tests.support.jobs import new_job, result
 from tests.support.wait import eventually
@@ -26,15 +27,15 @@ def deliveries(ledger: Ledger) -> Deliveries:
 
 async def recorded(ledger: Ledger, **fields: Any) -> str:
     job = new_job(**fields).model_copy(update={"callback_url": CALLBACK})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     return job.job_id
 
 
 async def completed(ledger: Ledger) -> str:
     job_id = await recorded(ledger)
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     return job_id
 
 
@@ -57,9 +58,9 @@ async def bring_forward(ledger: Ledger, job_id: str) -> None:
 async def test_a_job_is_due_for_delivery_as_soon_as_it_has_ended(ledger: Ledger, deliveries: Deliveries) -> None:
     job_id = await recorded(ledger)
     assert await deliveries.take(10) == []
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     due = await taken(deliveries)
     assert (due.job_id, due.callback_url) == (job_id, CALLBACK)
 
@@ -68,10 +69,10 @@ async def test_a_job_that_was_cancelled_failed_or_came_too_late_is_delivered_as_
     ledger: Ledger, deliveries: Deliveries
 ) -> None:
     cancelled, failed, late = [await recorded(ledger, deadline=deadline) for deadline in (60.0, 60.0, 0.01)]
-    await ledger.cancel(cancelled)
-    claim = await ledger.claim(failed)
+    await ledger.submissions.cancel(cancelled)
+    claim = await ledger.claims.claim(failed)
     assert claim
-    await ledger.fail(claim, JobError(code="internal", retryable=False, trace_id="t"))
+    await ledger.claims.fail(claim, JobError(code="internal", retryable=False, trace_id="t"))
     await eventually(lambda: _expired(ledger, late))
     assert {due.job_id for due in await deliveries.take(10)} == {cancelled, failed, late}
 
@@ -81,24 +82,24 @@ async def test_a_job_that_took_down_its_workers_is_delivered_as_well(
 ) -> None:
     ledger = Ledger.connect(jobs_settings.model_copy(update={"lease": 0.01, "max_attempts": 1}))
     job_id = await recorded(ledger)
-    assert await ledger.claim(job_id)
+    assert await ledger.claims.claim(job_id)
     await eventually(lambda: _reclaimed(ledger, job_id))
     assert (await taken(deliveries)).job_id == job_id
     await ledger.close()
 
 
 async def _expired(ledger: Ledger, job_id: str) -> bool:
-    return job_id in await ledger.expire()
+    return job_id in await ledger.upkeep.expire_overdue()
 
 
 async def _reclaimed(ledger: Ledger, job_id: str) -> bool:
-    return job_id in await ledger.rescue_stalled()
+    return job_id in await ledger.upkeep.rescue_stalled()
 
 
 async def test_a_job_without_a_callback_is_never_due(ledger: Ledger, deliveries: Deliveries) -> None:
     job = new_job()
-    await ledger.create(job)
-    await ledger.cancel(job.job_id)
+    await ledger.submissions.create(job)
+    await ledger.submissions.cancel(job.job_id)
     assert await deliveries.take(10) == []
     assert (await deliveries.of(job.job_id)).has_callback is False
 
@@ -150,7 +151,7 @@ async def test_each_attempt_is_noted_and_the_next_one_planned_in_the_same_write(
 async def test_an_attempt_whose_worker_died_is_noted_and_repeated_after_its_lease(
     ledger: Ledger, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "LEASE", 0.1)
+    monkeypatch.setattr(deliveries_module, "LEASE_SECONDS", 0.1)
     job_id = await completed(ledger)
     lost = await begun(deliveries)
     await eventually(lambda: _is_due(deliveries))
@@ -197,14 +198,14 @@ async def test_to_send_again_before_the_job_has_ended_changes_nothing(ledger: Le
     job_id = await recorded(ledger)
     assert await deliveries.resend(job_id) is True
     assert await deliveries.take(10) == []
-    await ledger.cancel(job_id)
+    await ledger.submissions.cancel(job_id)
     assert (await taken(deliveries)).job_id == job_id
 
 
 async def test_only_a_job_with_a_callback_can_be_sent_again(ledger: Ledger, deliveries: Deliveries) -> None:
     job = new_job()
-    await ledger.create(job)
-    await ledger.cancel(job.job_id)
+    await ledger.submissions.create(job)
+    await ledger.submissions.cancel(job.job_id)
     assert await deliveries.resend(job.job_id) is False
     assert await deliveries.resend("nothing") is False
 
@@ -254,7 +255,7 @@ async def test_trouble_with_redis_is_told_as_such(deliveries: Deliveries, ledger
 
 async def test_the_callback_is_in_no_view_of_the_job(ledger: Ledger) -> None:
     job_id = await recorded(ledger)
-    claim = await ledger.claim(job_id)
-    events = await ledger.events(job_id)
-    assert "TOPSECRET" not in repr((await ledger.get(job_id), claim, events))
+    claim = await ledger.claims.claim(job_id)
+    events = await ledger.submissions.events(job_id)
+    assert "TOPSECRET" not in repr((await ledger.submissions.get(job_id), claim, events))
     assert "path-token" not in repr(new_job().model_copy(update={"callback_url": CALLBACK}))

@@ -6,15 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from jobs import feed as feed_module
 from jobs.drafts import DraftStore, TextDelta
+from jobs.errors import LedgerUnavailable, StaleClaim
 from jobs.feed import Feed, Followed
-from jobs.ledger.ledger import FEED, Ledger, StaleClaim
+from jobs.followers import MAX_INBOX
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobEvent
-from jobs.redis.connection import LedgerUnavailable
+from jobs.redis.keys import FEED
 from tests.support.jobs import new_job, result
 from tests.support.wait import eventually
-from workers.execute.preview import LONGEST, PreviewWriter
+from workers.execute.preview import MAX_PREVIEW_LETTERS, PreviewWriter
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def drafts(ledger: Ledger) -> DraftStore:
 
 
 async def claimed(ledger: Ledger) -> Claim:
-    claim = await ledger.claim((await ledger.create(new_job())).job_id)
+    claim = await ledger.claims.claim((await ledger.submissions.create(new_job())).job_id)
     assert claim is not None
     return claim
 
@@ -52,14 +53,14 @@ async def test_pieces_arrive_in_their_order_and_end_with_the_job(
     await eventually(lambda: _is_followed(feed, claim.job_id))
     for n, piece in enumerate(("유리", "병은 ", "🧴 비워서")):
         await drafts.add(claim, piece, restart=n == 0)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     told = await hearing
     assert (text_of(told), [each.restart for each in told][1:]) == ("유리병은 🧴 비워서", [False] * (len(told) - 1))
     assert (await drafts.of(claim.job_id)).text == ""
 
 
 async def _is_followed(feed: Feed, job_id: str) -> bool:
-    return job_id in feed._followers
+    return bool(feed.backlogs(job_id))
 
 
 async def test_who_follows_events_alone_hears_of_no_draft(ledger: Ledger, feed: Feed, drafts: DraftStore) -> None:
@@ -68,7 +69,7 @@ async def test_who_follows_events_alone_hears_of_no_draft(ledger: Ledger, feed: 
     follower = feed.follow(claim.job_id)
     await past_the_events(cast("Any", follower))
     await drafts.add(claim, "나", restart=False)
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     assert [type(news) for news in [each async for each in follower]] == [JobEvent, JobEvent]
 
 
@@ -97,8 +98,8 @@ async def test_who_misses_a_piece_gets_the_text_anew(ledger: Ledger, feed: Feed,
 async def test_a_later_attempt_begins_anew(ledger: Ledger, feed: Feed, drafts: DraftStore) -> None:
     first = await claimed(ledger)
     await drafts.add(first, "버려질 글", restart=True)
-    await ledger.release(first)
-    second = await ledger.claim(first.job_id)
+    await ledger.claims.release(first)
+    second = await ledger.claims.claim(first.job_id)
     assert second is not None
     assert (await drafts.of(first.job_id)).text == ""
     with pytest.raises(StaleClaim):
@@ -113,7 +114,7 @@ async def test_a_follower_who_is_slow_still_has_the_whole_text(ledger: Ledger, f
     claim = await claimed(ledger)
     follower = cast("AsyncGenerator[Followed, None]", feed.follow(claim.job_id, drafts=True))
     await past_the_events(follower)
-    pieces = [f"{n} " for n in range(feed_module.INBOX * 3)]
+    pieces = [f"{n} " for n in range(MAX_INBOX * 3)]
     for n, piece in enumerate(pieces):
         await drafts.add(claim, piece, restart=n == 0)
     told: list[TextDelta] = []
@@ -157,14 +158,14 @@ async def test_the_record_does_not_grow_without_bound(ledger: Ledger, drafts: Dr
     await draft.flush()
     await draft("가")
     await draft.flush()
-    assert (await drafts.of(claim.job_id)).text == "가" * LONGEST
+    assert (await drafts.of(claim.job_id)).text == "가" * MAX_PREVIEW_LETTERS
 
 
 async def test_a_stale_claim_is_written_to_once_and_lost_at_once(
     ledger: Ledger, drafts: DraftStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await claimed(ledger)
-    await ledger.cancel(claim.job_id)
+    await ledger.submissions.cancel(claim.job_id)
     writes = count_writes(monkeypatch)
     losses: list[Claim] = []
     draft = PreviewWriter(drafts, claim, lambda: losses.append(claim))
@@ -181,7 +182,7 @@ async def test_a_claim_that_is_stale_when_the_text_is_whole_is_left_to_the_last_
 ) -> None:
     """It charges the call, whoever has the job."""
     claim = await claimed(ledger)
-    await ledger.cancel(claim.job_id)
+    await ledger.submissions.cancel(claim.job_id)
     writes = count_writes(monkeypatch)
     draft = PreviewWriter(drafts, claim, never)
     await draft("토큰 ")

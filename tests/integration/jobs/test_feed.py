@@ -1,11 +1,11 @@
 """The feed against a real Redis: replay, live events, one reader, long-poll."""
 
 import asyncio
-from collections.abc import Sequence
 
 from jobs.feed import Feed
-from jobs.ledger.ledger import FEED, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobEvent, JobStatus
+from jobs.redis.keys import FEED
 from pipeline.types import Stage
 from tests.support.jobs import new_job, result, started
 from tests.support.wait import eventually
@@ -16,15 +16,15 @@ async def followed(feed: Feed, job_id: str, after: int = 0) -> list[JobEvent]:
 
 
 async def run_to_end(ledger: Ledger, job_id: str) -> None:
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim is not None
     for stage in (Stage.FETCH, Stage.VISION, Stage.RULE, Stage.ANSWER):
-        await ledger.record(claim, started(stage))
-    await ledger.complete(claim, result())
+        await ledger.claims.record(claim, started(stage))
+    await ledger.claims.complete(claim, result())
 
 
 async def test_followers_before_during_and_after_see_the_same_events(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     early = [asyncio.create_task(followed(feed, job_id)) for _ in range(3)]
     await run_to_end(ledger, job_id)
     late = await followed(feed, job_id)
@@ -34,70 +34,32 @@ async def test_followers_before_during_and_after_see_the_same_events(ledger: Led
 
 
 async def test_a_follower_resumes_after_the_event_it_saw_last(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     await run_to_end(ledger, job_id)
     everything = await followed(feed, job_id)
     assert await followed(feed, job_id, after=3) == everything[3:]
 
 
-async def test_events_that_come_while_they_are_waited_for_go_straight_on_but_for_the_last(
-    ledger: Ledger, feed: Feed
-) -> None:
-    """And those that were refused there come in their turn, as if nobody had been asked."""
-    job_id = (await ledger.create(new_job())).job_id
-    claim = await ledger.claim(job_id)
-    assert claim is not None
-    write_now: list[int] = []
-    through: list[int] = []
-    takes = [True, True, False, True]
-
-    def take(events: Sequence[JobEvent]) -> bool:
-        if is_taken := takes.pop(0):
-            write_now.extend(event.seq for event in events)
-        return is_taken
-
-    async def follow() -> None:
-        async for together in feed.follow_batches(job_id, write_now=take):
-            through.extend(event.seq for event in together if isinstance(event, JobEvent))
-
-    following = asyncio.create_task(follow())
-    await eventually(lambda: _are(through, [1]))
-    for seq in range(2, 6):
-        await ledger.record(claim, started(Stage.VISION))
-        await eventually(lambda seq=seq: _has(seq, write_now, through))  # type: ignore[misc]  # mypy and defaults
-    await ledger.complete(claim, result())
-    await following
-    assert (write_now, through) == ([2, 3, 5], [1, 4, 6, 7])
-
-
-async def _are(numbers: list[int], expected: list[int]) -> bool:
-    return numbers == expected
-
-
-async def _has(seq: int, *seen: list[int]) -> bool:
-    return any(seq in numbers for numbers in seen)
-
-
 async def test_an_event_that_the_stream_lost_is_read_from_the_list(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     follower = asyncio.create_task(followed(feed, job_id))
-    claim = await ledger.claim(job_id)
+    claim = await ledger.claims.claim(job_id)
     assert claim is not None
     await ledger.client.rpush(f"bunri:job:{job_id}:events", b'{"seq":2,"stage":"fetch"}')
-    await ledger.complete(claim, result())
+    await ledger.claims.complete(claim, result())
     assert [event.seq for event in await follower] == [1, 2, 3, 4]
 
 
 async def test_the_reader_goes_on_after_the_stream_was_lost(ledger: Ledger, feed: Feed) -> None:
     await ledger.client.delete(FEED)
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     follower = asyncio.create_task(followed(feed, job_id))
     await run_to_end(ledger, job_id)
     assert (await follower)[-1].stage is Stage.DONE
 
 
 async def test_a_wait_returns_when_the_job_ends(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     waiting = asyncio.create_task(feed.wait(job_id, 30))
     await run_to_end(ledger, job_id)
     job = await waiting
@@ -106,20 +68,20 @@ async def test_a_wait_returns_when_the_job_ends(ledger: Ledger, feed: Feed) -> N
 
 
 async def test_a_wait_that_runs_out_returns_the_job_as_it_is(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     job = await feed.wait(job_id, 0.05)
     assert job is not None
     assert job.status is JobStatus.QUEUED
 
 
 async def test_a_follower_that_leaves_is_forgotten(ledger: Ledger, feed: Feed) -> None:
-    job_id = (await ledger.create(new_job())).job_id
+    job_id = (await ledger.submissions.create(new_job())).job_id
     follower = asyncio.create_task(followed(feed, job_id))
 
     async def is_followed() -> bool:
-        return bool(feed._followers)
+        return bool(feed.backlogs())
 
     await eventually(is_followed)
     follower.cancel()
     await asyncio.gather(follower, return_exceptions=True)
-    assert not feed._followers
+    assert not feed.backlogs()

@@ -24,8 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jobs.ledger.ledger import DEADLINES, LEASES, OUTBOX, QUEUED, Ledger, StaleClaim
+from jobs.errors import StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import TRANSITIONS, Claim, JobError, JobStatus
+from jobs.redis.keys import DEADLINES, LEASES, OUTBOX, QUEUED
 from jobs.settings import JobsSettings
 from jobs.usage import ModelUsage, UsageReader
 from pipeline.types import Stage
@@ -71,14 +73,14 @@ class Walk(RuleBasedStateMachine):
     @rule(target=jobs, key=st.sampled_from([None, "a", "b"]))
     def create(self, key: str | None) -> str:
         job = new_job()
-        made = self.run(self.ledger.create(job, idempotency_key=key, fingerprint="f"))
+        made = self.run(self.ledger.submissions.create(job, idempotency_key=key, fingerprint="f"))
         assert made.is_new == (made.job_id == job.job_id)
         self.was.setdefault(made.job_id, JobStatus.QUEUED)
         return str(made.job_id)
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
-        self.run(self.ledger.cancel(job_id))
+        self.run(self.ledger.submissions.cancel(job_id))
         assert self.status(job_id).is_final
 
     # --- workers ---
@@ -86,7 +88,7 @@ class Walk(RuleBasedStateMachine):
     @rule(target=claims, job_id=jobs)
     def claim(self, job_id: str) -> Any:
         before, name = self.status(job_id), uuid4().hex
-        claim = self.run(self.ledger.claim(job_id, name))
+        claim = self.run(self.ledger.claims.claim(job_id, name))
         if claim is None:
             assert before is not JobStatus.QUEUED or self.not_before(job_id) > self.now()
             return multiple()
@@ -99,7 +101,7 @@ class Walk(RuleBasedStateMachine):
     def ask_for_the_same_claim_again(self, held: tuple[Claim, str]) -> None:
         claim, name = held
         if self.holds(claim):
-            again = self.run(self.ledger.claim(claim.job_id, name))
+            again = self.run(self.ledger.claims.claim(claim.job_id, name))
             assert (again.token, again.attempts) == (claim.token, claim.attempts)
 
     @rule(held=claims, stage=st.sampled_from([Stage.FETCH, Stage.VISION]), write=st.integers(1, 3))
@@ -108,29 +110,29 @@ class Walk(RuleBasedStateMachine):
         events = (started(stage), completed(stage, observation() if stage is Stage.VISION else None))
         if stage is Stage.VISION and claim.checkpoints.observation is None:
             self.paid.add((claim.job_id, claim.token, "vision"))
-        self.fenced(claim, lambda: self.ledger.record(claim, *events, write=write))
+        self.fenced(claim, lambda: self.ledger.claims.record(claim, *events, write=write))
         seen = self.events(claim.job_id)
-        self.fenced(claim, lambda: self.ledger.record(claim, *events, write=write))
+        self.fenced(claim, lambda: self.ledger.claims.record(claim, *events, write=write))
         assert self.events(claim.job_id) == seen
 
     @rule(held=claims)
     def complete(self, held: tuple[Claim, str]) -> None:
-        self.end(held[0], lambda: self.ledger.complete(held[0], result()))
+        self.end(held[0], lambda: self.ledger.claims.complete(held[0], result()))
 
     @rule(held=claims)
     def fail(self, held: tuple[Claim, str]) -> None:
         self.paid.add((held[0].job_id, held[0].token, "spent"))
-        self.end(held[0], lambda: self.ledger.fail(held[0], FAILURE, Stage.FETCH, spent=paid()))
+        self.end(held[0], lambda: self.ledger.claims.fail(held[0], FAILURE, Stage.FETCH, spent=paid()))
 
     @rule(held=claims, delay=st.sampled_from([0.0, 3600.0]))
     def retry(self, held: tuple[Claim, str], delay: float) -> None:
         self.paid.add((held[0].job_id, held[0].token, "spent"))
-        self.fenced(held[0], lambda: self.ledger.retry(held[0], "model.timeout", delay=delay, spent=paid()))
+        self.fenced(held[0], lambda: self.ledger.claims.retry(held[0], "model.timeout", delay=delay, spent=paid()))
 
     @rule(held=claims)
     def release(self, held: tuple[Claim, str]) -> None:
         held_before = self.holds(held[0])
-        assert self.run(self.ledger.release(held[0])) == held_before
+        assert self.run(self.ledger.claims.release(held[0])) == held_before
 
     # --- time, and the sweep ---
 
@@ -139,20 +141,20 @@ class Walk(RuleBasedStateMachine):
         if self.status(job_id) is JobStatus.RUNNING:
             self.run(self.ledger.client.hset(f"bunri:job:{job_id}", "lease_until", 1))
             self.run(self.ledger.client.zadd(LEASES, {job_id: 1}))
-        self.run(self.ledger.rescue_stalled())
+        self.run(self.ledger.upkeep.rescue_stalled())
 
     @rule(job_id=jobs)
     def the_retry_is_due(self, job_id: str) -> None:
         if self.status(job_id) is JobStatus.QUEUED:
             self.run(self.ledger.client.hset(f"bunri:job:{job_id}", "not_before", 1))
             self.run(self.ledger.client.zadd(OUTBOX, {job_id: 1}))
-        assert all(self.status(due) is JobStatus.QUEUED for due, _ in self.run(self.ledger.take_due()))
+        assert all(self.status(due) is JobStatus.QUEUED for due, _ in self.run(self.ledger.upkeep.take_due()))
 
     @rule(job_id=jobs)
     def the_deadline_passes(self, job_id: str) -> None:
         if not self.status(job_id).is_final:
             self.run(self.ledger.client.zadd(DEADLINES, {job_id: 1}))
-        self.run(self.ledger.expire())
+        self.run(self.ledger.upkeep.expire_overdue())
         assert self.status(job_id).is_final
 
     # --- what always holds ---
@@ -194,7 +196,7 @@ class Walk(RuleBasedStateMachine):
         assert days.calls == ever.calls == len(self.paid)
         for job_id in self.was:
             calls = sum(1 for charged, _, _ in self.paid if charged == job_id)
-            assert self.run(self.ledger.get(job_id)).usage.input_tokens == 10 * calls
+            assert self.run(self.ledger.submissions.get(job_id)).usage.input_tokens == 10 * calls
 
     # --- looking ---
 
@@ -202,7 +204,7 @@ class Walk(RuleBasedStateMachine):
         return JobStatus(self.run(self.ledger.client.hget(f"bunri:job:{job_id}", "status")).decode())
 
     def events(self, job_id: str) -> list[bytes]:
-        return [event.data for event in self.run(self.ledger.events(job_id))]
+        return [event.data for event in self.run(self.ledger.submissions.events(job_id))]
 
     def not_before(self, job_id: str) -> float:
         return float(self.run(self.ledger.client.hget(f"bunri:job:{job_id}", "not_before")) or 0)

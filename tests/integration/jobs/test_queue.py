@@ -9,9 +9,10 @@ from celery import Celery
 
 from jobs.broker import message
 from jobs.broker.message import RUN_JOB, JobMessage
-from jobs.broker.queue import JobQueue, job_born_at, new_job_id
+from jobs.broker.queue import JobQueue
+from jobs.errors import QueueUnavailable
+from jobs.ids import job_born_at, new_job_id
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import QueueUnavailable
 from jobs.settings import JobsSettings
 from tests.support.redis_server import RedisServer
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobs.broker.queue import JobQueue
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Feed
-from jobs.leadership import LEADER, Leadership
-from jobs.ledger.ledger import LEASES, WORKERS, Ledger
+from jobs.leadership import Leadership
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobError, JobStatus
-from jobs.redis.connection import LedgerUnavailable
+from jobs.redis.keys import LEADER, LEASES, WORKERS
 from jobs.settings import JobsSettings
 from pipeline.types import Stage
 from tests.support.api_server import ApiServer, running_api
@@ -80,21 +81,21 @@ async def test_a_full_redis_refuses_new_jobs_and_says_so(own_api: ApiServer, own
 
 
 async def test_in_a_full_redis_jobs_that_were_taken_come_to_their_end(own_ledger: Ledger) -> None:
-    ids = [(await own_ledger.create(new_job())).job_id for _ in range(5)]
-    one, two, three, four = [await own_ledger.claim(job_id) for job_id in ids[:4]]
+    ids = [(await own_ledger.submissions.create(new_job())).job_id for _ in range(5)]
+    one, two, three, four = [await own_ledger.claims.claim(job_id) for job_id in ids[:4]]
     assert one
     assert two
     assert three
     assert four
     await fill(own_ledger)
-    await own_ledger.record(one, completed(Stage.VISION, observation()))
-    await own_ledger.complete(one, result())
-    await own_ledger.fail(two, FAILURE)
-    await own_ledger.retry(three, "model.timeout", delay=0, spent=paid())
-    await own_ledger.release(four)
-    assert await own_ledger.claim(ids[4])
-    await own_ledger.cancel(ids[4])
-    statuses = [job.status for job_id in ids if (job := await own_ledger.get(job_id))]
+    await own_ledger.claims.record(one, completed(Stage.VISION, observation()))
+    await own_ledger.claims.complete(one, result())
+    await own_ledger.claims.fail(two, FAILURE)
+    await own_ledger.claims.retry(three, "model.timeout", delay=0, spent=paid())
+    await own_ledger.claims.release(four)
+    assert await own_ledger.claims.claim(ids[4])
+    await own_ledger.submissions.cancel(ids[4])
+    statuses = [job.status for job_id in ids if (job := await own_ledger.submissions.get(job_id))]
     assert statuses == [
         JobStatus.COMPLETED,
         JobStatus.FAILED,
@@ -190,19 +191,19 @@ async def test_jobs_end_at_their_first_attempt_although_every_connection_of_thei
 
 
 async def test_after_a_silence_the_living_have_their_turn_before_their_jobs_are_taken_back(ledger: Ledger) -> None:
-    claim = await ledger.claim((await ledger.create(new_job())).job_id)
+    claim = await ledger.claims.claim((await ledger.submissions.create(new_job())).job_id)
     assert claim
     rescuer = Rescuer(ledger, lease=0.3)
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "lease_until", 1)
     await ledger.client.zadd(LEASES, {claim.job_id: 1})
-    await rescuer.round()  # The first after a silence, for all it knows.
-    await ledger.renew(claim)
+    await rescuer.rescue_stalled()  # The first after a silence, for all it knows.
+    await ledger.claims.renew(claim)
     await ledger.client.hset(f"bunri:job:{claim.job_id}", "lease_until", 1)
     await ledger.client.zadd(LEASES, {claim.job_id: 1})
 
     async def is_taken_back() -> bool:
-        await rescuer.round()
-        job = await ledger.get(claim.job_id)
+        await rescuer.rescue_stalled()
+        job = await ledger.submissions.get(claim.job_id)
         return job is not None and job.status is JobStatus.QUEUED
 
     await eventually(is_taken_back)
@@ -219,10 +220,10 @@ async def test_a_write_is_repeated_until_redis_takes_it_and_given_up_in_time() -
         return "written"
 
     now = asyncio.get_running_loop().time()
-    assert await retry_write(takes_the_second, until=now + 60) == "written"
+    assert await retry_write(takes_the_second, deadline=now + 60) == "written"
     asked = 0
     with pytest.raises(LedgerUnavailable):
-        await retry_write(takes_the_second, until=now)
+        await retry_write(takes_the_second, deadline=now)
 
 
 async def test_a_cancellation_is_heeded_at_whatever_step_of_a_command_it_comes(ledger: Ledger) -> None:

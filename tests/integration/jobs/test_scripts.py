@@ -23,24 +23,24 @@ async def test_calls_made_together_happen_in_their_order_and_are_answered_each_b
 
 
 async def test_a_redis_that_forgot_the_scripts_is_told_again(ledger: Ledger) -> None:
-    await ledger.create(new_job())
+    await ledger.submissions.create(new_job())
     await ledger.client.script_flush()
     jobs = [new_job() for _ in range(3)]
-    assert all(created.is_new for created in await asyncio.gather(*map(ledger.create, jobs)))
+    assert all(created.is_new for created in await asyncio.gather(*map(ledger.submissions.create, jobs)))
 
 
 async def test_a_call_given_up_while_another_is_on_its_way_is_never_sent(ledger: Ledger) -> None:
     first, second = new_job(), new_job()
-    await ledger.create(new_job())
-    on_its_way = asyncio.create_task(ledger.create(first))
+    await ledger.submissions.create(new_job())
+    on_its_way = asyncio.create_task(ledger.submissions.create(first))
     for _ in range(3):
         await asyncio.sleep(0)
-    given_up = asyncio.create_task(ledger.create(second))
+    given_up = asyncio.create_task(ledger.submissions.create(second))
     await asyncio.sleep(0)
     given_up.cancel()
     await on_its_way
     with pytest.raises(asyncio.CancelledError):
         await given_up
-    await ledger.create(new_job())
-    assert await ledger.is_gone(second.job_id)
-    assert not await ledger.is_gone(first.job_id)
+    await ledger.submissions.create(new_job())
+    assert await ledger.submissions.is_gone(second.job_id)
+    assert not await ledger.submissions.is_gone(first.job_id)

@@ -60,7 +60,9 @@ async def test_a_broker_that_is_lost_loses_no_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The ledger has it all: the sweep sends what an empty broker does not know."""
-    monkeypatch.setattr("jobs.ledger.ledger.RESEND_AFTER", 1.0)
+    monkeypatch.setattr("jobs.ledger.submissions.RESEND_AFTER", 1.0)
+    monkeypatch.setattr("jobs.ledger.claims.RESEND_AFTER", 1.0)
+    monkeypatch.setattr("jobs.ledger.upkeep.RESEND_AFTER", 1.0)
     queue = JobQueue.connect(jobs_settings.model_copy(update={"broker_url": SecretStr(broker.url)}))
     job_id = await submit(ledger, queue, origin.url(PHOTO))
     async with Redis.from_url(broker.url) as redis:

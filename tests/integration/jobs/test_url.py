@@ -20,10 +20,10 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from jobs.broker.queue import JobQueue
+from jobs.errors import LedgerUnavailable, QueueUnavailable
 from jobs.feed import Feed
 from jobs.ledger.ledger import Ledger
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
-from jobs.redis.url import Sentinels, broker_place
+from jobs.redis.url import Sentinels, kombu_url
 from jobs.settings import JobsSettings
 from tests.support.image_server import image_server, reply
 from tests.support.jobs import new_job
@@ -97,7 +97,7 @@ async def test_ledger_and_broker_reach_a_redis_behind_tls_and_refuse_one_whose_c
         trusting = JobsSettings.model_validate({"redis_url": f"{url}?ssl_ca_certs={file}"})
         ledger, queue = Ledger.connect(trusting), JobQueue.connect(trusting)
         job = new_job()
-        await ledger.create(job)
+        await ledger.submissions.create(job)
         await queue.ping()
         await queue.enqueue(job.job_id)
         assert await ledger.client.llen(trusting.queue) == 1
@@ -180,7 +180,7 @@ async def _takes_messages(queue: JobQueue) -> bool:
 def test_one_url_names_the_sentinels_for_both_libraries() -> None:
     url = "sentinel://me:p%2Fw@one:1,two/mine/3?sentinel_password=other"
     assert Sentinels.parse(url) == Sentinels((("one", 1), ("two", 26379)), "mine", 3, "me", "p/w", "other")
-    place, options = broker_place(url)
+    place, options = kombu_url(url)
     assert place == "sentinel://me:p%2Fw@one:1/3;sentinel://me:p%2Fw@two:26379/3"
     assert options == {"master_name": "mine", "sentinel_kwargs": {"password": "other"}}
 

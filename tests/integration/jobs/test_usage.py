@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from jobs.broker.queue import JobQueue
+from jobs.errors import StaleClaim
 from jobs.feed import Feed
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, Job, JobError
+from jobs.redis import keys
 from jobs.settings import JobsSettings
-from jobs.usage import DAY, DAYS_KEPT, UsageReader, day_key
+from jobs.usage import DAY, DAYS_KEPT, UsageReader
 from pipeline.types import Stage
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import Answer, ImageServer, Request
@@ -32,8 +34,8 @@ FAILURE = JobError(code="model.bad_output", retryable=True, trace_id="t")
 
 
 async def claimed(ledger: Ledger) -> Claim:
-    created = await ledger.create(new_job())
-    claim = await ledger.claim(created.job_id)
+    created = await ledger.submissions.create(new_job())
+    claim = await ledger.claims.claim(created.job_id)
     assert claim is not None
     return claim
 
@@ -43,7 +45,7 @@ async def calls(ledger: Ledger) -> int:
 
 
 async def job_of(ledger: Ledger, job_id: str) -> Job:
-    job = await ledger.get(job_id)
+    job = await ledger.submissions.get(job_id)
     assert job is not None
     return job
 
@@ -54,11 +56,11 @@ async def job_of(ledger: Ledger, job_id: str) -> Job:
 async def test_a_write_that_is_repeated_is_charged_once(ledger: Ledger) -> None:
     claim = await claimed(ledger)
     for _ in range(2):
-        await ledger.record(claim, completed(Stage.VISION, observation()), write=1)
+        await ledger.claims.record(claim, completed(Stage.VISION, observation()), write=1)
     assert await calls(ledger) == 1
     written = answer().model_copy(update={"usage": observation().usage})
     for _ in range(2):
-        await ledger.complete(claim, result(), completed(Stage.ANSWER, written))
+        await ledger.claims.complete(claim, result(), completed(Stage.ANSWER, written))
     assert await calls(ledger) == 2
     job = await job_of(ledger, claim.job_id)
     assert (job.usage.input_tokens, round(job.usage.cost_usd, 9)) == (20, 0.002)
@@ -66,14 +68,14 @@ async def test_a_write_that_is_repeated_is_charged_once(ledger: Ledger) -> None:
 
 async def test_a_retry_and_a_failure_are_charged_once_though_their_answers_are_lost(ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    await ledger.retry(claim, "model.bad_output", delay=0, spent=paid())
+    await ledger.claims.retry(claim, "model.bad_output", delay=0, spent=paid())
     with pytest.raises(StaleClaim):
-        await ledger.retry(claim, "model.bad_output", delay=0, spent=paid())
+        await ledger.claims.retry(claim, "model.bad_output", delay=0, spent=paid())
     assert await calls(ledger) == 1
-    again = await ledger.claim(claim.job_id)
+    again = await ledger.claims.claim(claim.job_id)
     assert again is not None
     for _ in range(2):
-        await ledger.fail(again, FAILURE, Stage.VISION, spent=paid())
+        await ledger.claims.fail(again, FAILURE, Stage.VISION, spent=paid())
     assert await calls(ledger) == 2
     assert (await job_of(ledger, claim.job_id)).usage.output_tokens == 4
 
@@ -81,14 +83,14 @@ async def test_a_retry_and_a_failure_are_charged_once_though_their_answers_are_l
 async def test_money_is_spent_even_if_the_job_was_cancelled_meanwhile(ledger: Ledger) -> None:
     claims = [await claimed(ledger) for _ in range(4)]
     for claim in claims:
-        await ledger.cancel(claim.job_id)
+        await ledger.submissions.cancel(claim.job_id)
     one, two, three, four = claims
     priced = answer().model_copy(update={"usage": observation().usage})
     writes: tuple[Callable[[], Awaitable[None]], ...] = (
-        lambda: ledger.record(one, completed(Stage.VISION, observation()), write=1),
-        lambda: ledger.complete(two, result(), completed(Stage.ANSWER, priced)),
-        lambda: ledger.fail(three, FAILURE, spent=paid()),
-        lambda: ledger.retry(four, "model.bad_output", delay=0, spent=paid()),
+        lambda: ledger.claims.record(one, completed(Stage.VISION, observation()), write=1),
+        lambda: ledger.claims.complete(two, result(), completed(Stage.ANSWER, priced)),
+        lambda: ledger.claims.fail(three, FAILURE, spent=paid()),
+        lambda: ledger.claims.retry(four, "model.bad_output", delay=0, spent=paid()),
     )
     for write in writes:
         for _ in range(2):
@@ -101,25 +103,25 @@ async def test_money_is_spent_even_if_the_job_was_cancelled_meanwhile(ledger: Le
 async def test_two_workers_that_made_the_same_call_are_both_charged(ledger: Ledger) -> None:
     late = await claimed(ledger)
     await eventually(lambda: _is_reclaimed(ledger, late.job_id))
-    other = await ledger.claim(late.job_id)
+    other = await ledger.claims.claim(late.job_id)
     assert other is not None
-    await ledger.record(other, completed(Stage.VISION, observation()), write=1)
+    await ledger.claims.record(other, completed(Stage.VISION, observation()), write=1)
     with pytest.raises(StaleClaim):
-        await ledger.record(late, completed(Stage.VISION, observation()), write=1)
+        await ledger.claims.record(late, completed(Stage.VISION, observation()), write=1)
     assert await calls(ledger) == 2
 
 
 async def _is_reclaimed(ledger: Ledger, job_id: str) -> bool:
-    return job_id in await ledger.rescue_stalled()
+    return job_id in await ledger.upkeep.rescue_stalled()
 
 
 async def test_a_late_call_brings_no_expired_job_back(ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    await ledger.cancel(claim.job_id)
+    await ledger.submissions.cancel(claim.job_id)
     await ledger.client.delete(f"bunri:job:{claim.job_id}")
     with pytest.raises(StaleClaim):
-        await ledger.record(claim, completed(Stage.VISION, observation()), write=1)
-    assert await ledger.get(claim.job_id) is None
+        await ledger.claims.record(claim, completed(Stage.VISION, observation()), write=1)
+    assert await ledger.submissions.get(claim.job_id) is None
 
 
 async def test_a_call_without_a_price_counts_its_tokens(ledger: Ledger) -> None:
@@ -130,7 +132,7 @@ async def test_a_call_without_a_price_counts_its_tokens(ledger: Ledger) -> None:
 
 async def test_a_day_is_kept_as_long_as_it_can_be_asked_for(ledger: Ledger) -> None:
     await spend(ledger, 0.5)
-    ttl = await ledger.client.ttl(day_key(int(await ledger.now()) // DAY))
+    ttl = await ledger.client.ttl(keys.usage_of_day(int(await ledger.now()) // DAY))
     assert DAYS_KEPT * DAY <= ttl <= 2 * DAYS_KEPT * DAY
 
 
@@ -196,7 +198,7 @@ async def test_a_cancel_after_vision_keeps_what_vision_cost(
     async with working(ledger, redis_url, model):
         job_id = await submit(ledger, queue, origin.url(PHOTO))
         await eventually(lambda: _has_requests(model, 2))
-        await ledger.cancel(job_id)
+        await ledger.submissions.cancel(job_id)
         job = await ended(feed, job_id)
         assert await calls(ledger) == 1
         answers.open()

@@ -69,11 +69,11 @@ class World:
 
     async def record(self, url: str = "http://127.0.0.1/", *, deadline: float = 60.0) -> str:
         job = new_job(deadline=deadline).model_copy(update={"input": JobInput(image_url=url)})
-        await self.ledger.create(job)
+        await self.ledger.submissions.create(job)
         return job.job_id
 
     async def job(self, job_id: str) -> Job:
-        job = await self.ledger.get(job_id)
+        job = await self.ledger.submissions.get(job_id)
         assert job is not None
         return job
 
@@ -84,7 +84,7 @@ class World:
             PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings), gate
         )
         leases = Leases(self.ledger, self.lease)
-        renewing = asyncio.create_task(run_periodically("leases", leases.every, leases.renew_all))
+        renewing = asyncio.create_task(run_periodically("leases", leases.renew_interval, leases.renew_all))
         yield JobRunner(self.ledger, DraftStore(self.ledger), leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()
         await pipeline.close()
@@ -105,7 +105,7 @@ async def cancelled(world: World) -> Job:
     async with world.scanner(fetch_read_timeout=30) as scanner:
         running = asyncio.create_task(scanner.run(job_id))
         await eventually(lambda: _has_requests(world.origin))
-        await world.ledger.cancel(job_id)
+        await world.ledger.submissions.cancel(job_id)
         await running  # The lost lease stops the work.
     return await world.job(job_id)
 
@@ -114,7 +114,7 @@ async def worker_lost(world: World) -> Job:
     """Three workers in turn take the job and are never heard of again."""
     job_id = await world.record()
     for _ in range(3):
-        assert await world.ledger.claim(job_id)
+        assert await world.ledger.claims.claim(job_id)
         await eventually(lambda: _is_reclaimed(world.ledger, job_id))
     return await world.job(job_id)
 
@@ -124,7 +124,7 @@ async def _has_requests(server: ImageServer) -> bool:
 
 
 async def _is_reclaimed(ledger: Ledger, job_id: str) -> bool:
-    return job_id in await ledger.rescue_stalled()
+    return job_id in await ledger.upkeep.rescue_stalled()
 
 
 def image(data: bytes) -> Answer:
@@ -176,14 +176,14 @@ async def test_the_job_ends_with_its_code(world: World, code: str) -> None:
     assert job.error is not None
     assert (job.error.code, job.error.retryable) == (code, CATALOGUE[code].retryable)
     assert SECRET not in repr(logs)
-    events = await world.ledger.events(job.job_id)
+    events = await world.ledger.submissions.events(job.job_id)
     assert SECRET not in repr(events)
 
 
 async def test_an_observation_that_no_rule_matches_is_kept_and_the_rule_has_failed(world: World) -> None:
     job = await no_rule(world)
     assert (job.model, job.usage.output_tokens) == ("gpt-5.6-terra", 100)
-    events = [orjson.loads(event.data) for event in await world.ledger.events(job.job_id)]
+    events = [orjson.loads(event.data) for event in await world.ledger.submissions.events(job.job_id)]
     assert [(event["stage"], event["status"]) for event in events[-4:]] == [
         ("vision", "completed"),
         ("rule", "started"),

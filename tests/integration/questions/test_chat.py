@@ -11,7 +11,8 @@ import httpx
 import orjson
 import pytest
 
-from jobs.ledger.ledger import PERMANENT_KEYS, Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.redis.keys import PERMANENT_KEYS
 from jobs.settings import JobsSettings
 from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES, PipelineSettings
@@ -290,7 +291,7 @@ async def test_a_record_holds_no_draft_after_its_end(api: ApiServer, ledger: Led
     body = await answered(api, "유리병")
     fields = await cast("Any", ledger.client.hgetall(f"bunri:job:{body['job_id']}"))
     assert b"draft" not in fields
-    assert len(await ledger.events(body["job_id"])) == 10
+    assert len(await ledger.submissions.events(body["job_id"])) == 10
 
 
 async def test_a_second_attempt_tells_its_text_anew(api: ApiServer, model: ImageServer) -> None:

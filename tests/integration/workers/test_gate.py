@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from jobs.circuit import MAX_RETRY_AFTER, PAUSES, CircuitState, CircuitStore, Tally
+from jobs.circuit import MAX_RETRY_AFTER, PAUSES, CallCounts, CircuitState, CircuitStore
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from pipeline.errors import (
@@ -22,7 +22,7 @@ from pipeline.errors import (
 from pipeline.models import ModelPaused
 from tests.support.redis_server import free_port
 from tests.support.wait import eventually
-from workers.execute.gate import LONGEST_SPREAD, CircuitBreaker
+from workers.execute.gate import MAX_SPREAD_SECONDS, CircuitBreaker
 
 MODEL = "gpt-test"
 STATE = f"bunri:model:{MODEL}"
@@ -77,7 +77,7 @@ async def is_let_through(gate: CircuitBreaker) -> bool:
 
 
 async def state(ledger: Ledger) -> CircuitState:
-    return await CircuitStore(ledger).report(MODEL, Tally())
+    return await CircuitStore(ledger).report(MODEL, CallCounts())
 
 
 async def end_pause(ledger: Ledger, *gates: CircuitBreaker) -> None:
@@ -269,12 +269,12 @@ async def test_a_refused_account_pauses_for_long_and_is_an_error_in_the_log_once
 async def test_the_more_are_sent_away_the_wider_they_come_back(gate: CircuitBreaker, ledger: Ledger) -> None:
     await rejected(gate, LONG)
     assert (await _refusal(gate)).spread == 0
-    for jobs, spread in ((100, 5.0), (9900, LONGEST_SPREAD)):
-        await CircuitStore(ledger).report(MODEL, Tally(refused=jobs))
+    for jobs, spread in ((100, 5.0), (9900, MAX_SPREAD_SECONDS)):
+        await CircuitStore(ledger).report(MODEL, CallCounts(rejected=jobs))
         await gate.refresh()
         assert (await _refusal(gate)).spread == pytest.approx(spread, abs=0.2)
     await end_pause(ledger, gate)
-    assert (await rejected(gate)).spread == LONGEST_SPREAD  # Those of the last pause are still to come.
+    assert (await rejected(gate)).spread == MAX_SPREAD_SECONDS  # Those of the last pause are still to come.
 
 
 async def _refusal(gate: CircuitBreaker) -> ModelPaused:

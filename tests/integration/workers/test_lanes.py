@@ -9,8 +9,9 @@ import pytest
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
 from jobs.feed import Feed
-from jobs.ledger.ledger import OUTBOX, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Priority
+from jobs.redis.keys import OUTBOX
 from jobs.settings import JobsSettings
 from pipeline.types import JobInput
 from tests.support.image_server import ImageServer, image_server, reply
@@ -43,7 +44,7 @@ async def queue(jobs_settings: JobsSettings) -> AsyncIterator[JobQueue]:
 
 async def submit(ledger: Ledger, queue: JobQueue, photo: str, priority: Priority) -> str:
     job = new_job(priority=priority).model_copy(update={"input": JobInput(image_url=photo)})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     await queue.enqueue(job.job_id, priority)
     return job.job_id
 
@@ -59,12 +60,12 @@ async def test_interactive_jobs_overtake_a_backlog_of_bulk_which_still_moves(
         ids += [await submit(ledger, queue, photo, BULK) for _ in range(5)]
         ids += [await submit(ledger, queue, photo, INTERACTIVE) for _ in range(20)]
         await ledger.client.delete(OUTBOX)  # A second message would take a turn, too.
-        line = await BacklogReader(ledger).look()
+        line = await BacklogReader(ledger).read()
         assert (line.interactive, line.bulk, line.running, line.slots) == (20, 5, 1, 1)
         gate.open()
         jobs = [await feed.wait(job_id, 60) for job_id in ids]
         assert [job and job.status for job in jobs] == ["completed"] * 26
-        assert (await BacklogReader(ledger).look()).turn
+        assert (await BacklogReader(ledger).read()).mean_service_time
     claimed = [job.priority for job in sorted((job for job in jobs if job), key=lambda job: job.started_at or 0)]
     assert claimed == [BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 7, BULK, *[INTERACTIVE] * 6, *[BULK] * 3]
 
@@ -85,11 +86,11 @@ async def test_a_worker_takes_no_more_than_it_has_room_for(
 
 
 async def _are_running(ledger: Ledger, count: int) -> bool:
-    return await ledger.running() == count
+    return await ledger.fleet.running() == count
 
 
 async def _have_completed(ledger: Ledger, count: int) -> bool:
-    return await ledger.counts() == {"completed": count}
+    return await ledger.fleet.counts() == {"completed": count}
 
 
 async def _has_asked(model: ImageServer) -> bool:

@@ -5,9 +5,10 @@ from typing import cast
 import pytest
 
 from jobs.broker.queue import JobQueue
-from jobs.ledger.ledger import OUTBOX, Ledger
+from jobs.errors import QueueUnavailable
+from jobs.ledger.ledger import Ledger
 from jobs.model import JobStatus, Priority
-from jobs.redis.connection import QueueUnavailable
+from jobs.redis.keys import OUTBOX
 from tests.support.jobs import new_job
 from tests.support.wait import eventually
 from workers.maintenance.sweep import expire_overdue, resend_due
@@ -26,7 +27,7 @@ class BrokenQueue:
 
 
 async def test_a_message_that_the_broker_refused_is_due_again_and_holds_up_no_other(ledger: Ledger) -> None:
-    ids = [(await ledger.create(new_job())).job_id for _ in range(5)]
+    ids = [(await ledger.submissions.create(new_job())).job_id for _ in range(5)]
     await ledger.client.zadd(OUTBOX, dict.fromkeys(ids, 1.0))
     queue = BrokenQueue()
     await resend_due(ledger, cast("JobQueue", queue))
@@ -40,7 +41,7 @@ async def test_a_message_that_the_broker_refused_is_due_again_and_holds_up_no_ot
 async def test_a_damaged_record_is_ended_and_holds_up_no_other(ledger: Ledger, damaged: dict[str, bytes]) -> None:
     first, second = new_job(deadline=0.001), new_job(deadline=0.001)
     for job in (first, second):
-        await ledger.create(job)
+        await ledger.submissions.create(job)
     [(name, value)] = damaged.items()
     await ledger.client.hset(f"bunri:job:{first.job_id}", name, value)
     await eventually(lambda: _has_ended(ledger, second.job_id))
@@ -48,5 +49,5 @@ async def test_a_damaged_record_is_ended_and_holds_up_no_other(ledger: Ledger, d
 
 async def _has_ended(ledger: Ledger, job_id: str) -> bool:
     await expire_overdue(ledger)
-    job = await ledger.get(job_id)
+    job = await ledger.submissions.get(job_id)
     return job is not None and job.status is JobStatus.FAILED

@@ -16,7 +16,7 @@ from jobs.feed import Feed
 from jobs.ledger.ledger import Ledger
 from tests.support.image_server import ImageServer
 from tests.support.worker import PHOTO, ended, submit, working
-from workers.runtime.consumer import EVENTS_WAIT
+from workers.runtime.consumer import EVENT_FLUSH_INTERVAL_SECONDS
 
 JOBS = 6
 
@@ -46,4 +46,4 @@ async def test_task_events_arrive_together_and_none_is_lost_when_the_worker_stop
             told.update(event["type"] for event in events)
             messages += 1
     assert told == {"task-received": JOBS, "task-started": JOBS, "task-succeeded": JOBS}
-    assert messages <= seconds / EVENTS_WAIT + 2
+    assert messages <= seconds / EVENT_FLUSH_INTERVAL_SECONDS + 2

@@ -70,7 +70,7 @@ async def test_a_long_retry_after_holds_no_slot_and_fails_at_once_whoever_cannot
     assert [_code(job) for job in failed] == ["model.rate_limited"] * 3
     assert all(job.error is not None and job.error.retryable for job in failed)
     assert (local.status, local.degraded) == ("completed", False)
-    waiting = await ledger.get(patient)
+    waiting = await ledger.submissions.get(patient)
     assert waiting is not None
     assert (waiting.status, waiting.attempts) == ("queued", 0)
     assert len(model.requests) == 1
@@ -124,7 +124,7 @@ async def test_the_local_model_answers_what_the_hosted_one_cannot_and_says_so(
 
 
 async def _is_paused(ledger: Ledger) -> bool:
-    return bool(await ledger.client.keys("bunri:model:*")) and await ledger.running() == 0
+    return bool(await ledger.client.keys("bunri:model:*")) and await ledger.fleet.running() == 0
 
 
 def _code(job: Job) -> str | None:

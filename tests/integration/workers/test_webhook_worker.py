@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from jobs.deliveries import Deliveries
-from jobs.ledger.ledger import DELIVERIES, OUTBOX, WORKERS, Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.redis.keys import DELIVERIES, OUTBOX, WORKERS
 from pipeline.types import JobInput
 from tests.support.deliverer import closed, completed_job, delivering
 from tests.support.image_server import image_server, reply, silence
@@ -44,7 +45,7 @@ async def test_a_photo_becomes_a_webhook_and_its_address_no_log_line(
         signing: dict[str, Any] = {"WORKERS_WEBHOOK_SECRETS": SECRET, "WORKERS_WEBHOOK_SCHEDULE": "[0.1]"}
         async with working(ledger, redis_url, model, **signing):
             job = new_job().model_copy(update={"input": JobInput(image_url=url), "callback_url": hook.url})
-            await ledger.create(job)
+            await ledger.submissions.create(job)
             await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # Have it sent now.
             await eventually(lambda: _has_messages(hook, 1), within=60)
             delivery = await closed(deliveries, job.job_id)

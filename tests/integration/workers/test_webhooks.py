@@ -1,4 +1,4 @@
-"""Webhooks from a real deliverer to real receivers that misbehave. Each request is verified as it comes."""
+"""Webhooks from a real dispatcher to real receivers that misbehave. Each request is verified as it comes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import structlog
 
 from jobs import deliveries as store
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.transitions import Transitions
 from kit.address import AddressGuard
 from tests.support.api_server import ApiServer
 from tests.support.deliverer import attempted, closed, completed_job, delivering
@@ -41,7 +42,7 @@ def hook() -> Iterator[Receiver]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt may take half a second on the wire, instead of fifteen."""
-    monkeypatch.setattr(sender, "TIMEOUT", 0.5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 0.5)
 
 
 async def test_a_finished_job_arrives_byte_for_byte_as_a_poll_shows_it(
@@ -64,9 +65,9 @@ async def test_a_finished_job_arrives_byte_for_byte_as_a_poll_shows_it(
 
 async def test_a_cancelled_job_arrives(ledger: Ledger, hook: Receiver) -> None:
     job = new_job().model_copy(update={"callback_url": hook.url})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     async with delivering(ledger) as deliveries:
-        await ledger.cancel(job.job_id)
+        await ledger.submissions.cancel(job.job_id)
         await closed(deliveries, job.job_id)
     [message] = hook.messages
     assert (message["type"], message["data"]["error"]["code"]) == ("job.cancelled", "job.cancelled")
@@ -108,7 +109,7 @@ FAILURES: dict[str, tuple[Answer, int | None, str | None]] = {
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_whatever_a_receiver_does_wrong_is_noted_and_the_job_arrives_when_it_is_well(
+async def test_a_failed_attempt_is_recorded_and_the_job_arrives_when_the_receiver_recovers(
     ledger: Ledger, hook: Receiver, failure: str
 ) -> None:
     answer, status, error = FAILURES[failure]
@@ -144,7 +145,7 @@ async def test_a_redirect_is_not_followed(ledger: Ledger, hook: Receiver) -> Non
     assert [each.status for each in delivery.attempts] == [301, 302, 303, 307, 308, 204]
 
 
-async def test_a_receiver_that_is_down_is_told_when_it_is_back(ledger: Ledger) -> None:
+async def test_a_receiver_that_is_down_gets_the_job_when_it_is_back(ledger: Ledger) -> None:
     port = free_port()
     bodies: list[bytes] = []
 
@@ -212,13 +213,13 @@ async def test_an_address_that_turns_out_to_be_private_is_never_dialled(ledger: 
     assert hook.server.connections == 0
 
 
-async def test_receivers_that_hang_hold_up_no_other(
+async def test_receivers_that_hang_delay_no_other(
     ledger: Ledger, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE", 12)
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 5)
-    monkeypatch.setattr(sender, "TIMEOUT", 300)  # However slow this machine is, none of them ends.
-    monkeypatch.setattr(store, "LEASE", 600)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT", 12)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 5)
+    monkeypatch.setattr(sender, "ATTEMPT_SECONDS", 300)  # However slow this machine is, none of them ends.
+    monkeypatch.setattr(store, "LEASE_SECONDS", 600)
     with ExitStack() as stack:
         hanging = [stack.enter_context(image_server(lambda _request: silence())) for _ in range(2)]
         for each in hanging * 40:
@@ -234,7 +235,7 @@ async def test_receivers_that_hang_hold_up_no_other(
 async def test_many_jobs_for_one_receiver_come_a_few_at_a_time_and_all_of_them(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "AT_ONCE_TO_ONE", 3)
+    monkeypatch.setattr(dispatcher, "MAX_CONCURRENT_PER_RECEIVER", 3)
     arrived = Counter[str]()
 
     def take(request: Request) -> Answer:
@@ -282,9 +283,9 @@ async def test_a_job_that_was_delivered_arrives_again_when_asked_for(ledger: Led
 async def test_a_record_that_cannot_be_read_is_noted_and_others_go_on(ledger: Ledger, hook: Receiver) -> None:
     async with delivering(ledger, schedule=(60,)) as deliveries:
         damaged = new_job().model_copy(update={"callback_url": hook.url})
-        await ledger.create(damaged)
+        await ledger.submissions.create(damaged)
         await ledger.client.hset(f"bunri:job:{damaged.job_id}", "metadata", "no JSON")
-        await ledger._fail_unheld(damaged.job_id, "internal", b"t", None)
+        await Transitions(ledger).expire(damaged.job_id)
         assert [each.error for each in (await attempted(deliveries, damaged.job_id)).attempts] == ["internal"]
         assert (await closed(deliveries, await completed_job(ledger, hook.url))).attempts[-1].outcome == "delivered"
 
@@ -295,9 +296,9 @@ async def test_nothing_of_the_callback_but_its_host_is_logged(ledger: Ledger, ho
         async with delivering(ledger) as deliveries:
             job_id = await completed_job(ledger, hook.url)
             await closed(deliveries, job_id)
-    told = [line for line in lines if line["event"] == "delivery.attempted"]
-    assert len(told) == 4
-    assert {line["receiver"] for line in told} == {f"127.0.0.1:{hook.server.port}"}
+    logged = [line for line in lines if line["event"] == "delivery.attempted"]
+    assert len(logged) == 4
+    assert {line["receiver"] for line in logged} == {f"127.0.0.1:{hook.server.port}"}
     assert "TOPSECRET" not in repr(lines)
     assert "path-token" not in repr(lines)
 

@@ -14,10 +14,11 @@ import orjson
 import pytest
 
 from jobs.broker.queue import JobQueue
+from jobs.errors import LedgerUnavailable
 from jobs.feed import Feed
-from jobs.ledger.ledger import OUTBOX, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.model import Job
-from jobs.redis.connection import LedgerUnavailable
+from jobs.redis.keys import OUTBOX
 from jobs.settings import JobsSettings
 from pipeline.settings import PipelineSettings
 from pipeline.storage import Channel, LocalStore, new_key
@@ -39,7 +40,7 @@ async def worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIte
 
 async def settled(ledger: Ledger) -> bool:
     """No message waits and no job runs."""
-    return await ledger.running() == 0 and int(await cast("Any", ledger.client.llen("bunri.jobs"))) == 0
+    return await ledger.fleet.running() == 0 and int(await cast("Any", ledger.client.llen("bunri.jobs"))) == 0
 
 
 @pytest.mark.usefixtures("worker")
@@ -52,7 +53,7 @@ async def test_a_job_passes_every_stage_once_and_pays_for_two_calls(
     assert job.result.rule.category == "유리병"
     assert (job.usage.output_tokens, job.model) == (200, "gpt-5.6-terra")
     assert [purpose_of(request) for request in model.requests] == ["vision", "answer"]
-    events = [orjson.loads(event.data) for event in await ledger.events(job_id)]
+    events = [orjson.loads(event.data) for event in await ledger.submissions.events(job_id)]
     assert [(event["stage"], event["status"]) for event in events] == [
         ("queued", "completed"),
         *((stage, status) for stage in ("fetch", "vision", "rule", "answer") for status in ("started", "completed")),
@@ -88,7 +89,7 @@ async def test_the_same_photo_and_question_cost_no_second_call(
         first.model,
         first.result and first.result.model_copy(update={"cached": True}),
     )
-    events = [orjson.loads(event.data) for event in await ledger.events(again.job_id)]
+    events = [orjson.loads(event.data) for event in await ledger.submissions.events(again.job_id)]
     stages = {event["stage"] for event in events if event["status"] == "completed"}
     assert stages >= {"fetch", "vision", "rule", "answer", "done"}
     for other in ({"user_input": "뚜껑은요?"}, {"locale": "en"}, {"fresh": True}):
@@ -151,7 +152,7 @@ async def test_a_job_in_flight_when_its_worker_stops_is_finished_by_the_next(
         await eventually(lambda: _has_asked(model, "answer"))
         first.send_signal(signal.SIGTERM)
         assert first.wait(timeout=20) == 0
-        assert await ledger.workers() == []
+        assert await ledger.fleet.workers() == []
     model.fallback = well_behaved
     async with working(ledger, redis_url, model):
         job = await ended(feed, job_id)
@@ -190,7 +191,7 @@ async def test_messages_that_a_killed_worker_took_with_it_are_sent_again(
 ) -> None:
     """As the broker's own loss (facts.md, Celery 1): the message is gone, and no worker ever claimed the job."""
     job = new_job().model_copy(update={"input": JobInput(image_url=origin.url(PHOTO))})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # its time has come
     async with working(ledger, redis_url, model):
         assert (await ended(feed, job.job_id)).status == "completed"
@@ -255,7 +256,7 @@ async def _all_ended(ledger: Ledger, ids: list[str]) -> bool:
 
 
 async def _job(ledger: Ledger, job_id: str) -> Job:
-    job = await ledger.get(job_id)
+    job = await ledger.submissions.get(job_id)
     assert job is not None
     return job
 
@@ -267,7 +268,7 @@ async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
     model.fallback = lambda _request: origin_answers.silence()
     job_id = await submit(ledger, queue, origin.url(PHOTO))
     await eventually(lambda: _has_asked(model, "vision"))
-    await ledger.cancel(job_id)
+    await ledger.submissions.cancel(job_id)
     model.fallback = well_behaved
     assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
     assert (await ended(feed, job_id)).status == "cancelled"
@@ -285,13 +286,13 @@ async def test_a_chat_that_is_cancelled_while_it_is_written_holds_its_slot_no_lo
         job_id, after = [await new_chat(ledger, queue, chat) for _ in range(2)]
         await eventually(lambda: _has_asked(model, "chat"))
         model.fallback = well_behaved
-        await ledger.cancel(job_id)
+        await ledger.submissions.cancel(job_id)
         assert (await ended(feed, after, within=10)).status == "completed"
 
 
 async def new_chat(ledger: Ledger, queue: JobQueue, chat: JobInput) -> str:
     job = new_job().model_copy(update={"input": chat})
-    await ledger.create(job)
+    await ledger.submissions.create(job)
     await queue.enqueue(job.job_id)
     return job.job_id
 
@@ -313,6 +314,14 @@ async def test_an_upload_is_read_by_its_key_and_forgotten_after_its_time(
     assert read.status == "completed"
     assert gone.error is not None
     assert gone.error.code == "source.not_found"
+
+
+async def test_variables_that_only_celerys_command_line_knows_change_nothing(
+    ledger: Ledger, feed: Feed, queue: JobQueue, redis_url: str, model: ImageServer, origin: ImageServer
+) -> None:
+    async with working(ledger, redis_url, model, APP="another.application", LOADER="another.loader"):
+        job = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
+    assert job.status == "completed"
 
 
 async def _is_gone(path: Path) -> bool:

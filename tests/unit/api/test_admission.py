@@ -1,9 +1,9 @@
-"""Whose rate counts."""
+"""The key of the rate limit."""
 
 import pytest
 from starlette.requests import Request
 
-from api.admission import caller_of
+from api.admission import rate_limit_key
 
 
 def request_from(host: str | None) -> Request:
@@ -24,4 +24,4 @@ def request_from(host: str | None) -> Request:
     ],
 )
 def test_a_caller_is_an_address_or_an_ipv6_customers_network(host: str | None, caller: str) -> None:
-    assert caller_of(request_from(host)) == caller
+    assert rate_limit_key(request_from(host)) == caller

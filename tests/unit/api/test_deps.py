@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.deps import deadline, preferred_wait
+from api.deps import deadline_seconds, preferred_wait_seconds
 from api.http.problems import Problem
 from jobs.settings import JobsSettings
 
@@ -27,16 +27,16 @@ from jobs.settings import JobsSettings
     ],
 )
 def test_a_preferred_wait_is_read_and_anything_else_ignored(prefer: str | None, seconds: int) -> None:
-    assert preferred_wait(prefer) == seconds
+    assert preferred_wait_seconds(prefer) == seconds
 
 
-def test_a_job_without_cancel_after_has_the_default_deadline() -> None:
+def test_a_job_without_cancel_after_has_the_default_deadline_seconds() -> None:
     jobs = JobsSettings.model_validate({"job_deadline": 77})
-    assert deadline(None, jobs) == 77
+    assert deadline_seconds(None, jobs) == 77
 
 
 def test_cancel_after_may_reach_the_longest_deadline_and_not_pass_it() -> None:
     jobs = JobsSettings.model_validate({"max_deadline": 120})
-    assert deadline("2m", jobs) == 120
+    assert deadline_seconds("2m", jobs) == 120
     with pytest.raises(Problem):
-        deadline("121s", jobs)
+        deadline_seconds("121s", jobs)

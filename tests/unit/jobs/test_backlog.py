@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.backlog import Line
+from jobs.backlog import Backlog
 from jobs.model import Priority
 
-BUSY = Line(interactive=0, bulk=0, slots=10, running=10, turn=2.0)
+BUSY = Backlog(interactive=0, bulk=0, slots=10, running=10, mean_service_time=2.0)
 """Ten slots that each serve a job in two seconds: five turns a second."""
 
 INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
@@ -15,14 +15,17 @@ INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
 
 @pytest.mark.parametrize("priority", Priority)
 def test_a_job_that_finds_a_free_slot_waits_for_nothing(priority: Priority) -> None:
-    line = replace(BUSY, running=7, turn=None)
+    line = replace(BUSY, running=7, mean_service_time=None)
     assert [line.wait(priority, ahead) for ahead in range(3)] == [0, 0, 0]
     assert line.wait(priority, 3) is None
 
 
-@pytest.mark.parametrize("line", [replace(BUSY, turn=None), replace(BUSY, slots=0), replace(BUSY, slots=0, turn=None)])
+@pytest.mark.parametrize(
+    "line",
+    [replace(BUSY, mean_service_time=None), replace(BUSY, slots=0), replace(BUSY, slots=0, mean_service_time=None)],
+)
 @pytest.mark.parametrize("priority", Priority)
-def test_nobody_can_say_without_a_worker_or_before_the_first_turn(line: Line, priority: Priority) -> None:
+def test_nobody_can_say_without_a_worker_or_before_the_first_turn(line: Backlog, priority: Priority) -> None:
     assert line.wait(priority, 0) is None
 
 
@@ -57,7 +60,7 @@ def test_a_bulk_job_reckons_with_newcomers_in_the_other_lane() -> None:
 
 @pytest.mark.parametrize("line", [BUSY, replace(BUSY, interactive=30, bulk=50, interactive_rate=3.0)])
 @pytest.mark.parametrize("priority", Priority)
-def test_nobody_waits_less_than_those_ahead(line: Line, priority: Priority) -> None:
+def test_nobody_waits_less_than_those_ahead(line: Backlog, priority: Priority) -> None:
     first = line.interactive if priority is BULK else 0
     waits = [line.wait(priority, ahead) or 0 for ahead in range(first, 200)]
     assert waits == sorted(waits)
@@ -65,4 +68,4 @@ def test_nobody_waits_less_than_those_ahead(line: Line, priority: Priority) -> N
 
 def test_interactive_jobs_are_ahead_of_bulk_and_not_the_other_way_round() -> None:
     line = replace(BUSY, interactive=3, bulk=4)
-    assert (line.ahead(INTERACTIVE), line.ahead(BULK)) == (3, 7)
+    assert (line.jobs_ahead(INTERACTIVE), line.jobs_ahead(BULK)) == (3, 7)

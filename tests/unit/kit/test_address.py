@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 
 from kit.address import MAX_URL_LENGTH, AddressGuard
-from pipeline.errors import SourceUrlUnsafe
+from kit.errors import UnsafeUrl
 from tests.support.addresses import addresses, is_public, urls
 
 PORTS = (80, 443, 8080, 8443)
@@ -52,7 +52,7 @@ UNSAFE = [
 
 @pytest.mark.parametrize("url", UNSAFE)
 def test_an_unsafe_url_is_refused(url: str) -> None:
-    with pytest.raises(SourceUrlUnsafe):
+    with pytest.raises(UnsafeUrl):
         GUARD.check_url(url)
 
 
@@ -91,13 +91,13 @@ def test_a_long_presigned_query_is_kept_to_the_letter() -> None:
 
 def test_a_checked_url_shows_neither_query_nor_credentials() -> None:
     checked = GUARD.check_url("https://photos.example.com/a.jpg?sig=secret")
-    assert checked.place == "photos.example.com/a.jpg"
+    assert checked.log_url == "photos.example.com/a.jpg"
     assert "secret" not in repr(checked)
 
 
 @pytest.mark.parametrize("url", ["http://photos.example.com:22/?sig=secret", "http://10.0.0.1/?sig=secret"])
 def test_a_refusal_does_not_show_the_query(url: str) -> None:
-    with pytest.raises(SourceUrlUnsafe) as refused:
+    with pytest.raises(UnsafeUrl) as refused:
         GUARD.check_url(url)
     assert "secret" not in str(refused.value)
 
@@ -136,12 +136,12 @@ def test_an_allowed_target_is_exempt_from_address_and_port(allow: str, url: str)
     ],
 )
 def test_an_exemption_reaches_no_further_than_it_says(allow: str, url: str) -> None:
-    with pytest.raises(SourceUrlUnsafe):
+    with pytest.raises(UnsafeUrl):
         AddressGuard(allow, PORTS).check_url(url)
 
 
 @pytest.mark.parametrize("allow", ["10.0.0.0/33", "host:port", "a b", "user@host", "http://host/", "1.2.3", "[::1"])
-def test_a_mistake_in_the_allow_list_is_told_at_once(allow: str) -> None:
+def test_a_mistake_in_the_allow_list_is_an_error_at_once(allow: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         AddressGuard(allow, PORTS)
 
@@ -151,8 +151,8 @@ def test_an_allowed_address_may_be_dialled_under_any_name() -> None:
 
 
 @pytest.mark.parametrize("ip", ["fe80::1%eth0", "::ffff:10.0.0.1", "10.0.0.1", "not an address"])
-def test_what_is_dialled_is_judged_whatever_the_name(ip: str) -> None:
-    with pytest.raises(SourceUrlUnsafe):
+def test_the_dialled_address_is_checked_whatever_the_name(ip: str) -> None:
+    with pytest.raises(UnsafeUrl):
         GUARD.check_ip(ip, host="photos.example.com", port=443)
 
 
@@ -161,7 +161,7 @@ def test_what_is_dialled_is_judged_whatever_the_name(ip: str) -> None:
 def test_no_address_that_is_not_public_may_be_dialled(ip: IPv4Address | IPv6Address) -> None:
     try:
         GUARD.check_ip(str(ip), host="photos.example.com", port=443)
-    except SourceUrlUnsafe:
+    except UnsafeUrl:
         return
     assert is_public(ip)
     assert ip != IPv4Address("168.63.129.16")
@@ -171,7 +171,7 @@ def test_no_address_that_is_not_public_may_be_dialled(ip: IPv4Address | IPv6Addr
 def test_no_accepted_url_stands_for_an_address_that_is_not_public(url: str) -> None:
     try:
         checked = GUARD.check_url(url)
-    except SourceUrlUnsafe:
+    except UnsafeUrl:
         return
     try:  # The C library's own reading of the host; AI_NUMERICHOST asks no name server.
         found = socket.getaddrinfo(checked.host, checked.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -184,7 +184,7 @@ def test_no_accepted_url_stands_for_an_address_that_is_not_public(url: str) -> N
 def test_an_accepted_url_is_accepted_again_as_it_is_sent(url: str) -> None:
     try:
         checked = GUARD.check_url(url)
-    except SourceUrlUnsafe:
+    except UnsafeUrl:
         return
     assert GUARD.check_url(checked.url) == checked
     assert checked.url.isascii()

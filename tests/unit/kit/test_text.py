@@ -1,4 +1,4 @@
-"""Clean text loses what nobody sees, and nothing else."""
+"""`clean` removes invisible characters, and nothing else."""
 
 import unicodedata
 
@@ -21,7 +21,7 @@ from tests.support.injections import INJECTIONS, Injection
         "",
     ],
 )
-def test_what_people_write_stays_as_it_is(text: str) -> None:
+def test_visible_text_is_not_changed(text: str) -> None:
     assert clean(text) == text
 
 
@@ -39,12 +39,12 @@ def test_what_people_write_stays_as_it_is(text: str) -> None:
         ("\ud83d half \ue000 private", " half  private"),
     ],
 )
-def test_what_nobody_sees_goes(text: str, cleaned: str) -> None:
+def test_invisible_characters_are_removed(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
 @given(st.text(st.characters() | st.sampled_from("\u200d\ufe0f\ufe0e\r\n\u2028😀❤1<|>\u202e\u3164"), max_size=60))
-def test_clean_text_is_clean_for_good(text: str) -> None:
+def test_cleaning_is_idempotent(text: str) -> None:
     cleaned = clean(text)
     assert clean(cleaned) == cleaned
     assert len(cleaned) <= len(text)

@@ -1,4 +1,4 @@
-"""Stage 3: whoever writes, what is missing follows from the tags."""
+"""Stage 3: insufficiencies follow from the tags, whichever model writes the answer."""
 
 from typing import Any
 
@@ -71,13 +71,13 @@ async def test_an_item_whose_state_was_seen_to_be_fine_lacks_nothing() -> None:
     assert answer.insufficiencies == ()
 
 
-async def test_of_an_item_whose_state_nobody_saw_the_rule_says_what_to_check() -> None:
+async def test_a_photo_without_situation_tags_gets_the_checks_of_its_rule() -> None:
     observation = observed("유리병")
     answer = await written(observation, photo_job(model=HOSTED))
     assert answer.insufficiencies == tuple(matcher.match(observation, Locale.KO).document["check"])
 
 
-async def test_that_a_question_was_not_read_comes_first() -> None:
+async def test_the_note_about_an_unread_question_comes_first() -> None:
     answer = await written(observed("유리병", "깨짐"), photo_job(model=LOCAL, user_input="뚜껑은요?"))
     unread = texts.message("answer.unread", Locale.KO)
     assert answer.insufficiencies == (unread, texts.message(message_key("broken_glass"), Locale.KO))

@@ -1,4 +1,4 @@
-"""A question in words through the stages: read, ruled and answered."""
+"""A question without a photo through the stages: read, matched with its rules, answered."""
 
 from typing import Any
 
@@ -18,21 +18,21 @@ from pipeline.models.hosted import HostedText
 from pipeline.models.local.answer import LocalAnswer
 from pipeline.models.local.question import LocalText
 from pipeline.models.provider import Content, Prompt
-from pipeline.question import QuestionReader
-from pipeline.questions.reader import Matcher
+from pipeline.question import QuestionStage
+from pipeline.questions.reader import LexiconReader
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES
 from pipeline.types import (
     Answer,
     AnswerForm,
     JobInput,
+    KnownThings,
     Locale,
     NamedThing,
     Observation,
-    Reading,
+    ParsedQuestion,
     RuleMatch,
     Subject,
-    ThingsNamed,
     UnknownThing,
     Usage,
 )
@@ -43,11 +43,11 @@ HOSTED = "gpt-test"
 rulebook = Rulebook.load(RESOURCES)
 texts = Texts.load(RESOURCES)
 rules = RuleMatcher(rulebook, Insufficiencies.load(RESOURCES, rulebook, texts))
-matcher = Matcher(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
-reader = QuestionReader({LOCAL: LocalText(matcher)}, LOCAL, rulebook)
+lexicon_reader = LexiconReader(Lexicon.load(RESOURCES, rulebook), Grammar.load(RESOURCES, rulebook), rulebook)
+reader = QuestionStage({LOCAL: LocalText(lexicon_reader)}, LOCAL, rulebook)
 
 
-class Streamed:
+class StreamedText:
     """An `OnText` that keeps the text so far."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Streamed:
 
 
 class Scripted:
-    """A hosted model that streams and writes this."""
+    """A hosted model that streams and returns these pieces."""
 
     name = HOSTED
 
@@ -96,7 +96,7 @@ class Replying:
     async def close(self) -> None: ...
 
 
-async def read_by_a_model(*categories: str) -> Reading:
+async def read_by_a_model(*categories: str) -> ParsedQuestion:
     reading, _ = await HostedText(Replying(*categories), HOSTED, texts, rulebook).read("?", Locale.KO)
     return reading
 
@@ -106,12 +106,12 @@ def chat(message: str, **fields: Any) -> JobInput:
 
 
 async def answered(job: JobInput, *pieces: str) -> tuple[Observation, Answer, str]:
-    observation, answer, streamed = await streamed_of(job, *pieces)
+    observation, answer, streamed = await answer_streamed(job, *pieces)
     return observation, answer, streamed.text
 
 
-async def streamed_of(job: JobInput, *pieces: str) -> tuple[Observation, Answer, Streamed]:
-    streamed = Streamed()
+async def answer_streamed(job: JobInput, *pieces: str) -> tuple[Observation, Answer, StreamedText]:
+    streamed = StreamedText()
     writer = AnswerWriter(
         {LOCAL: LocalAnswer(texts, rulebook), HOSTED: Scripted(*pieces)},
         HOSTED if pieces else LOCAL,
@@ -149,7 +149,7 @@ async def test_the_local_answer_says_of_each_thing_where_it_goes_and_what_it_lac
         ("짐볼링기 어떻게 버려요?", Subject.UNKNOWN, "chat.unknown_thing"),
     ],
 )
-async def test_what_names_no_thing_needs_no_writer(message: str, subject: Subject, key: str) -> None:
+async def test_a_question_without_a_known_thing_needs_no_writer(message: str, subject: Subject, key: str) -> None:
     observation, answer, streamed = await answered(chat(message), "never asked")
     assert (observation.subject, observation.classification.middle_category) == (subject, UNCLASSIFIED)
     assert answer.user_answer == streamed == texts.message(key, Locale.KO)
@@ -157,12 +157,12 @@ async def test_what_names_no_thing_needs_no_writer(message: str, subject: Subjec
     assert answer.insufficiencies == ()
 
 
-async def test_what_a_hosted_model_has_streamed_is_not_streamed_again() -> None:
+async def test_text_that_a_hosted_model_streamed_is_not_streamed_again() -> None:
     _, answer, streamed = await answered(chat("유리병"), "비우고 ", "헹궈 주세요.")
     assert (answer.user_answer, streamed) == ("비우고 헹궈 주세요.", "비우고 헹궈 주세요.")
 
 
-async def test_an_answer_that_contradicts_the_rule_is_streamed_anew_and_says_what_is_unanswered() -> None:
+async def test_an_answer_that_contradicts_the_rule_restarts_the_stream_and_says_what_is_unanswered() -> None:
     _, answer, streamed = await answered(chat("보조배터리 버려도 되나요?"), "종량제봉투에 ", "버려 주세요.")
     assert answer.contradictions
     assert streamed == answer.user_answer
@@ -170,18 +170,16 @@ async def test_an_answer_that_contradicts_the_rule_is_streamed_anew_and_says_wha
     assert answer.model == HOSTED
 
 
-async def test_of_several_things_what_is_right_for_one_is_no_contradiction() -> None:
+async def test_a_text_that_is_right_for_one_of_several_things_is_no_contradiction() -> None:
     _, answer, _ = await answered(chat("보조배터리랑 기름 묻은 피자 박스"), "박스는 종량제봉투에 버려 주세요.")
     assert answer.contradictions == ()
 
 
 @pytest.mark.parametrize("locale", Locale)
 @pytest.mark.parametrize("pieces", [(), ("비우고 ", "헹궈 주세요.")])
-async def test_an_answer_says_that_it_leaves_out_a_thing_which_nobody_knew(
-    locale: Locale, pieces: tuple[str, ...]
-) -> None:
+async def test_an_answer_says_that_it_leaves_out_an_unknown_thing(locale: Locale, pieces: tuple[str, ...]) -> None:
     job = chat("소주병이랑 짐볼링기는 어떻게 버려요?", locale=locale)
-    observation, answer, streamed = await streamed_of(job, *pieces)
+    observation, answer, streamed = await answer_streamed(job, *pieces)
     assert (observation.subject, observation.has_unknown) == (Subject.THING, True)
     *known, last = answer.user_answer.split("\n")
     assert last == texts.message("chat.also_unknown", locale)
@@ -189,35 +187,37 @@ async def test_an_answer_says_that_it_leaves_out_a_thing_which_nobody_knew(
     assert known
     assert "짐볼링기" not in answer.user_answer
     assert streamed.text == answer.user_answer
-    assert streamed.restarts == (0 if pieces else 1)  # What the model streamed stays.
+    assert streamed.restarts == (0 if pieces else 1)  # Text streamed by the model is kept.
 
 
-async def test_an_answer_that_is_taken_back_still_says_what_nobody_knew() -> None:
+async def test_a_replaced_answer_still_mentions_the_unknown_thing() -> None:
     job = chat("보조배터리랑 짐볼링기 버려도 되나요?")
-    _, answer, streamed = await streamed_of(job, "종량제봉투에 ", "버려 주세요.")
+    _, answer, streamed = await answer_streamed(job, "종량제봉투에 ", "버려 주세요.")
     assert answer.contradictions
     assert answer.user_answer.endswith(texts.message("chat.also_unknown", Locale.KO))
     assert (streamed.text, streamed.restarts) == (answer.user_answer, 1)
 
 
-async def test_of_known_things_alone_no_answer_says_that_one_is_unknown() -> None:
+async def test_an_answer_about_known_things_mentions_no_unknown_one() -> None:
     _, answer, streamed = await answered(chat("소주병이랑 신문지"))
     assert texts.message("chat.also_unknown", Locale.KO) not in answer.user_answer
     assert streamed == answer.user_answer
 
 
-async def test_a_model_reads_known_things_and_says_that_there_is_another() -> None:
+async def test_a_hosted_model_reports_known_things_and_that_there_is_an_unknown_one() -> None:
     reading = await read_by_a_model("유리병", UNCLASSIFIED, "종이")
-    assert isinstance(reading, ThingsNamed)
+    assert isinstance(reading, KnownThings)
     assert [each.classification.middle_category for each in reading.things] == ["유리병", "종이"]
     assert reading.has_unknown
     known = await read_by_a_model("유리병", "종이")
-    assert isinstance(known, ThingsNamed)
+    assert isinstance(known, KnownThings)
     assert not known.has_unknown
 
 
 @pytest.mark.parametrize("categories", [(), (UNCLASSIFIED,), (UNCLASSIFIED, UNCLASSIFIED)])
-async def test_a_model_that_knows_nothing_of_a_question_names_no_thing(categories: tuple[str, ...]) -> None:
+async def test_a_hosted_model_that_knows_no_thing_of_a_question_reports_an_unknown_thing(
+    categories: tuple[str, ...],
+) -> None:
     assert await read_by_a_model(*categories) == UnknownThing()
 
 
@@ -228,12 +228,12 @@ def test_an_observation_of_an_earlier_version_has_nothing_unknown() -> None:
 
 
 async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer() -> None:
-    """In prose the text is all that is shown."""
+    """Prose has no list of checks beside it."""
     place = rulebook.classification("유리병", None)
     observation = Observation(classification=place, confidence=0.9, model="local/test")
     rule = rules.match(observation, Locale.KO)
     job = chat("뚜껑은요?", image_key="chat/cup.jpg")
-    streamed = Streamed()
+    streamed = StreamedText()
     writer = AnswerWriter({LOCAL: LocalAnswer(texts, rulebook)}, LOCAL, texts, Contradictions.load(RESOURCES, rulebook))
     answer = await writer.write(observation, rule, job, streamed)
     assert all(check in streamed.text for check in rule.document["check"])
@@ -241,12 +241,12 @@ async def test_a_photo_of_unknown_state_has_the_rules_checks_in_a_local_answer()
     assert answer.user_answer == streamed.text
 
 
-async def test_a_model_that_is_not_there_is_our_fault() -> None:
+async def test_a_model_that_is_not_configured_is_an_account_error() -> None:
     with pytest.raises(ModelAccount):
         await reader.observe(chat("유리병", model="gpt-none"))
 
 
-def test_a_thing_that_the_taxonomy_has_lost_is_seen_anew() -> None:
+def test_an_observation_with_a_category_missing_from_the_taxonomy_is_not_known() -> None:
     place = rulebook.classification("유리병", None)
     known = Observation(classification=place, confidence=0.9, model="local/test")
     gone = NamedThing(

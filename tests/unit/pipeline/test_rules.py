@@ -62,6 +62,6 @@ def test_a_category_of_an_older_taxonomy_is_no_match(rulebook: Rulebook) -> None
         matcher(rulebook).match(observed(older), Locale.KO)
 
 
-def test_what_the_tags_show_to_be_missing_comes_with_the_rule(rulebook: Rulebook) -> None:
+def test_the_rule_match_has_the_insufficiencies_of_the_tags(rulebook: Rulebook) -> None:
     bottle = observed(rulebook.classification("유리병", None), "라벨_있음", "액체_남음")
     assert matcher(rulebook).match(bottle, Locale.KO).insufficiencies == ("contents_left", "label_on")

@@ -10,7 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from api.http import direct_route
+from api.app import build_app
+from api.http import direct_route, openapi
+from api.http.direct_route import DirectRoute
+from api.settings import ApiSettings
+from jobs.settings import JobsSettings
+from pipeline.settings import PipelineSettings
 
 JSON = "application/json"
 DEEP = "[" * 100_000
@@ -43,9 +48,14 @@ async def look(name: str = "all") -> Response:
     return JSONResponse(name)
 
 
-def served_by(router: APIRouter) -> FastAPI:
-    router.post("/{place}/pour", status_code=202)(pour)
-    router.get("/look")(look)
+def served(*, directly: bool) -> FastAPI:
+    router = openapi.router("/cups", "cups")
+    if directly:
+        direct_route.add(router, "POST", "/{place}/pour", status_code=202)(pour)
+        direct_route.add(router, "GET", "/look")(look)
+    else:
+        router.post("/{place}/pour", status_code=202)(pour)
+        router.get("/look")(look)
     app = FastAPI(title="Cups")
     app.router.routes += router.routes
 
@@ -60,8 +70,7 @@ def served_by(router: APIRouter) -> FastAPI:
 
 @pytest.fixture
 def apps() -> tuple[FastAPI, FastAPI]:
-    usual = APIRouter(prefix="/cups", tags=["cups"], generate_unique_id_function=lambda route: route.name)
-    return served_by(usual), served_by(direct_route.router("/cups", "cups"))
+    return served(directly=False), served(directly=True)
 
 
 async def answer(app: FastAPI, method: str, path: str, **request: object) -> tuple[int, object]:
@@ -131,4 +140,20 @@ def test_what_it_cannot_give_is_refused_when_the_application_is_built() -> None:
 
     for endpoint in (with_cookie, with_two_bodies):
         with pytest.raises(TypeError, match=endpoint.__name__):
-            direct_route.router().post("/")(endpoint)
+            direct_route.add(APIRouter(), "POST", "/")(endpoint)
+
+
+def test_only_submits_jobs_and_their_streams_are_served_directly() -> None:
+    app = build_app(
+        ApiSettings.model_validate({}), JobsSettings.model_validate({}), PipelineSettings.model_validate({})
+    )
+    assert {route.path.removeprefix("/api/v1") for route in app.routes if isinstance(route, DirectRoute)} == {
+        "/scan",
+        "/scan/{job_id}",
+        "/scan/{job_id}/result",
+        "/scan/{job_id}/events",
+        "/chat/messages",
+        "/chat/{job_id}",
+        "/chat/{job_id}/result",
+        "/chat/{job_id}/events",
+    }

@@ -3,8 +3,7 @@
 import pytest
 
 from api.http.problems import ALL_CODES, API_CATALOGUE, HTTP_CODES, REFUSALS, Problem, as_problem
-from jobs.ledger.ledger import IdempotencyMismatch
-from jobs.redis.connection import LedgerUnavailable, QueueUnavailable
+from jobs.errors import IdempotencyMismatch, LedgerUnavailable, QueueUnavailable
 from pipeline.errors import CATALOGUE, SourceUrlUnsafe
 from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES

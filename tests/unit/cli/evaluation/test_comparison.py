@@ -6,13 +6,15 @@ import pytest
 
 from cli.evaluation.comparison import Change, compare, read_report, sign_test
 from cli.evaluation.records import CannotEvaluate, Report
-from tests.support.evaluation import item, look, report
+from tests.support.evaluation import item, prediction, report
 
 
 def reported(**said: str | None) -> Report:
     """Each photo's truth is 종이; None: it failed."""
     error = "source.corrupt_image"
-    return report([item("종이", look(each, error=None if each else error), photo) for photo, each in said.items()])
+    return report(
+        [item("종이", prediction(each, error=None if each else error), photo) for photo, each in said.items()]
+    )
 
 
 def test_fixed_broken_and_changed_photos_are_told_apart() -> None:
@@ -31,8 +33,10 @@ def test_fixed_broken_and_changed_photos_are_told_apart() -> None:
 
 
 def test_a_photo_of_one_report_only_is_named_and_a_replaced_one_is_another() -> None:
-    before = report([item("종이", look("종이", sha256="1a"), name) for name in "ab"])
-    after = report([item("종이", look("종이", sha256=sha256), name) for name, sha256 in (("b", "2b"), ("c", "1a"))])
+    before = report([item("종이", prediction("종이", sha256="1a"), name) for name in "ab"])
+    after = report(
+        [item("종이", prediction("종이", sha256=sha256), name) for name, sha256 in (("b", "2b"), ("c", "1a"))]
+    )
     found = compare(before, after)
     assert (found.photos, found.accuracy_before) == (0, None)
     assert (found.only_before, found.only_after) == (("a", "b"), ("b", "c"))

@@ -17,7 +17,7 @@ def rulebook() -> Rulebook:
 
 
 def truth(labels: Labels, label: str) -> str:
-    [photo] = labels.applied([Labelled("a.jpg", Path("a.jpg"), label)])
+    [photo] = labels.apply([Labelled("a.jpg", Path("a.jpg"), label)])
     return photo.truth
 
 
@@ -50,7 +50,7 @@ def test_unknown_labels_are_all_named_with_what_is_known(rulebook: Rulebook) -> 
     labels = Labels(rulebook, {"glass": "유리병"})
     photos = [Labelled(f"{n}.jpg", Path(), label) for n, label in enumerate(("jar", "glass", "tin", "tin"))]
     with pytest.raises(CannotEvaluate) as caught:
-        labels.applied(photos)
+        labels.apply(photos)
     assert all(named in str(caught.value) for named in ("jar (1)", "tin (2)", "glass_bottle", "미분류"))
 
 
@@ -62,9 +62,9 @@ def test_a_map_comes_first_and_may_lead_to_any_known_name(rulebook: Rulebook) ->
 def test_a_class_can_leave_open_what_it_means_unless_a_map_says_so(rulebook: Rulebook) -> None:
     photos = [Labelled("a.jpg", Path("a.jpg"), "Plastic"), Labelled("b.jpg", Path("b.jpg"), "플라스틱류")]
     classes, also = {"plastic": "플라스틱류"}, {"plastic": ["무색페트병"]}
-    loose, exact = Labels(rulebook, classes, also=also).applied(photos)
+    loose, exact = Labels(rulebook, classes, also=also).apply(photos)
     assert (loose.truth, loose.also, exact.also) == ("플라스틱류", frozenset({"무색페트병"}), frozenset())
-    [mapped, _] = Labels(rulebook, classes, {"plastic": "플라스틱류"}, also).applied(photos)
+    [mapped, _] = Labels(rulebook, classes, {"plastic": "플라스틱류"}, also).apply(photos)
     assert mapped.also == frozenset()
 
 

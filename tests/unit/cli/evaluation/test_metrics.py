@@ -6,7 +6,7 @@ import pytest
 
 from cli.evaluation.metrics import calibration_of, figures_of, item_of, latency_of
 from cli.evaluation.records import ClassFigures, Figures, Labelled, Verdict
-from tests.support.evaluation import NAMES, item, look
+from tests.support.evaluation import NAMES, item, prediction
 
 PAPER, GLASS, METAL, NONE = NAMES
 
@@ -15,12 +15,12 @@ PAPER, GLASS, METAL, NONE = NAMES
 def figures() -> Figures:
     """Ten photos: paper 3 of 4 (one taken for glass), glass 2 of 4 (one abstained, one failed), metal 0 of 2."""
     items = [
-        *(item(PAPER, look(PAPER, 0.95)) for _ in range(3)),
-        item(PAPER, look(GLASS, 0.65)),
-        *(item(GLASS, look(GLASS, 0.85)) for _ in range(2)),
-        item(GLASS, look(NONE, 0.45, guess=GLASS)),
-        item(GLASS, look(None, None, error="source.corrupt_image")),
-        *(item(METAL, look(PAPER, 0.55)) for _ in range(2)),
+        *(item(PAPER, prediction(PAPER, 0.95)) for _ in range(3)),
+        item(PAPER, prediction(GLASS, 0.65)),
+        *(item(GLASS, prediction(GLASS, 0.85)) for _ in range(2)),
+        item(GLASS, prediction(NONE, 0.45, guess=GLASS)),
+        item(GLASS, prediction(None, None, error="source.corrupt_image")),
+        *(item(METAL, prediction(PAPER, 0.55)) for _ in range(2)),
     ]
     return figures_of(items, NAMES)
 
@@ -53,7 +53,7 @@ def test_macro_f1_is_the_mean_over_categories_with_photos(figures: Figures) -> N
 
 def test_abstaining_is_no_category_of_its_own_unless_it_is_right_somewhere(figures: Figures) -> None:
     assert [each.category for each in figures.classes] == [PAPER, GLASS, METAL]
-    right = figures_of([item(NONE, look(NONE, 0.0)), item(PAPER, look(NONE, 0.3, guess=PAPER))], NAMES)
+    right = figures_of([item(NONE, prediction(NONE, 0.0)), item(PAPER, prediction(NONE, 0.3, guess=PAPER))], NAMES)
     assert (of_class(right, NONE).precision, of_class(right, NONE).recall) == (0.5, 1.0)
 
 
@@ -82,7 +82,7 @@ def test_calibration_counts_guesses_whether_they_were_said_or_not(figures: Figur
 
 @pytest.mark.parametrize(("confidence", "low"), [(0.0, 0.0), (0.1, 0.0), (0.1001, 0.1), (0.7, 0.6), (1.0, 0.9)])
 def test_each_confidence_has_one_bin(confidence: float, low: float) -> None:
-    [found] = [each for each in calibration_of([item(PAPER, look(PAPER, confidence))]).bins if each.photos]
+    [found] = [each for each in calibration_of([item(PAPER, prediction(PAPER, confidence))]).bins if each.photos]
     assert found.low == low
 
 
@@ -94,12 +94,12 @@ def test_selective_accuracy_is_that_of_the_answers(figures: Figures) -> None:
 
 
 def test_to_abstain_is_right_where_there_is_nothing_to_name() -> None:
-    assert item(NONE, look(NONE, 0.0)).verdict is Verdict.RIGHT
-    assert item(PAPER, look(NONE, 0.0)).verdict is Verdict.ABSTAINED
+    assert item(NONE, prediction(NONE, 0.0)).verdict is Verdict.RIGHT
+    assert item(PAPER, prediction(NONE, 0.0)).verdict is Verdict.ABSTAINED
 
 
 def test_where_every_photo_failed_there_are_figures_still() -> None:
-    figures = figures_of([item(PAPER, look(None, None, error="model.account"))], NAMES)
+    figures = figures_of([item(PAPER, prediction(None, None, error="model.account"))], NAMES)
     assert (figures.accuracy, figures.macro_f1, figures.calibration.ece) == (0.0, 0.0, None)
     assert figures.selective[0].accuracy is None
 
@@ -112,12 +112,12 @@ def test_where_a_label_leaves_open_what_it_means_what_was_said_is_right(
     said: str, truth: str, verdict: Verdict
 ) -> None:
     photo = Labelled("a.jpg", Path("a.jpg"), "either", PAPER, frozenset({GLASS}))
-    counted = item_of(photo, look(said, 0.9))
+    counted = item_of(photo, prediction(said, 0.9))
     assert (counted.truth, counted.verdict) == (truth, verdict)
 
 
 def test_latency_is_a_measured_value_of_those_that_were_answered() -> None:
-    looks = [look(PAPER).model_copy(update={"seconds": n / 100}) for n in range(1, 21)]
-    found = latency_of([*looks, look(None, error="model.timeout")])
+    predictions = [prediction(PAPER).model_copy(update={"seconds": n / 100}) for n in range(1, 21)]
+    found = latency_of([*predictions, prediction(None, error="model.timeout")])
     assert (found.p50, found.p95) == (0.1, 0.19)
     assert latency_of([]).p50 is None

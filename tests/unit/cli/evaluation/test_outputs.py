@@ -15,7 +15,7 @@ from cli.evaluation.matrix import matrix_of
 from cli.evaluation.page import mistakes_of, render_page
 from cli.evaluation.records import Report
 from pipeline.types import SourceImage
-from tests.support.evaluation import item, look, report
+from tests.support.evaluation import item, prediction, report
 
 PICTURE = SourceImage(media_type="image/jpeg", data=b"\xff\xd8", width=1, height=1, sha256="5a")
 HOSTILE = "<script>alert(1)</script>.jpg"
@@ -25,11 +25,11 @@ HOSTILE = "<script>alert(1)</script>.jpg"
 def mixed() -> Report:
     return report(
         [
-            item("종이", look("종이"), "right.jpg"),
-            item("종이", look("유리병", 0.6), HOSTILE),
-            item("종이", look("유리병", 0.8), "sure.jpg"),
-            item("종이", look("미분류", 0.4, guess="금속류"), "abstained.jpg"),
-            item("유리병", look(None, None, error="source.corrupt_image"), "[bold]broken.jpg"),
+            item("종이", prediction("종이"), "right.jpg"),
+            item("종이", prediction("유리병", 0.6), HOSTILE),
+            item("종이", prediction("유리병", 0.8), "sure.jpg"),
+            item("종이", prediction("미분류", 0.4, guess="금속류"), "abstained.jpg"),
+            item("유리병", prediction(None, None, error="source.corrupt_image"), "[bold]broken.jpg"),
         ]
     )
 
@@ -53,7 +53,7 @@ def test_the_page_runs_nothing_asks_nobody_and_escapes_what_it_shows(mixed: Repo
 
 
 def test_a_long_list_of_mistakes_is_cut_and_the_page_says_so(mixed: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "SHOWN_MISTAKES", 1)
+    monkeypatch.setattr(page, "MAX_SHOWN_MISTAKES", 1)
     text = render_page(mixed, {})
     assert text.count("data-verdict") == 1
     assert "3 more" in text

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from cli.scan.outcome import Outcome
-from cli.scan.tables import print_running, print_table
-from client import ApiProblem, Job, Pipeline
+from cli.scan.tables import print_table
+from client import ApiProblem, Job
 
 ADVICE = (
     "보내신 파일은 분석할 수 있는 사진 형식이 아니에요. JPEG나 PNG, WebP 사진으로 바꿔 다시 보내 주세요. "
@@ -46,17 +46,3 @@ def finished(*, degraded: bool) -> Job:
     about: dict[str, object] = {"pipeline_version": "1a", "model": "local/test", "metadata": {}, "error": None}
     progress = {"job_id": "1", "status": "completed", "stage": "done", "progress": 100, "attempts": 1}
     return Job.model_validate({**progress, **about, **times, "degraded": degraded, "result": result})
-
-
-def test_it_is_said_who_uses_another_version_and_why() -> None:
-    refusal = {"version": "2b", "detail": "vision.md: [bold]"}
-    workers = [{"worker": "host:1", "pipeline_version": "0a", "stale": True, "refusal": refusal}]
-    running = Pipeline.model_validate(
-        {"pipeline_version": "1a", "on_disk": "1a", "stale": False, "refusal": None, "workers": workers}
-    )
-    console = Console(width=120, file=StringIO())
-    print_running(running, "1a", console)
-    assert isinstance(console.file, StringIO)
-    api, worker = (line for line in console.file.getvalue().splitlines() if "1a" in line or "0a" in line)
-    assert "not the files here" not in api
-    assert "not the files here; stale; refused 2b: vision.md: [bold]" in worker

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from pipeline.errors import Internal, PipelineError, SourceCorruptImage, SourceTooLarge, SourceUnsupportedMedia
-from pipeline.intake.image import MAX_SCALE, PASSED_BYTES, Bounds, Prepared, prepare, to_rgb
+from pipeline.intake.image import MAX_PASSTHROUGH_BYTES, MAX_SCALE, Bounds, Prepared, prepare, to_rgb
 from pipeline.intake.media import MAX_SCANS, PNG_SIGNATURE, Kind
 from pipeline.settings import PipelineSettings
 
@@ -570,7 +570,7 @@ def test_a_small_grey_jpeg_stays_grey() -> None:
 
 def test_a_jpeg_of_many_bytes_is_encoded_again() -> None:
     data = encoded(noise((1000, 800)), "JPEG", quality=100, subsampling=0)
-    assert len(data) > PASSED_BYTES
+    assert len(data) > MAX_PASSTHROUGH_BYTES
     prepared = prepare(data, BOUNDS)
     assert (prepared.width, prepared.height) == (1000, 800)
     assert len(prepared.data) < len(data)

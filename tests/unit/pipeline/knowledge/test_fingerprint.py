@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.knowledge.fingerprint import fingerprints, pipeline_version, stamps
+from pipeline.knowledge.fingerprint import file_stamps, fingerprints, pipeline_version
 from pipeline.settings import RESOURCES
 
 
@@ -118,16 +118,16 @@ def replace_keeping_size_and_time(path: Path) -> None:
 @pytest.mark.parametrize("change", [change_a_byte, add_a_file, remove_a_file], ids=lambda f: f.__name__)
 def test_stamps_change_with_any_file(folder: Path, change: Callable[[Path], None]) -> None:
     (folder / "rulebook" / "a.yaml").write_bytes(b"aa")
-    before = stamps(folder)
+    before = file_stamps(folder)
     change(folder)
-    assert stamps(folder) != before
+    assert file_stamps(folder) != before
 
 
 def test_stamps_tell_a_file_that_was_replaced_by_one_of_the_same_size_and_time(folder: Path) -> None:
-    before = stamps(folder)
+    before = file_stamps(folder)
     replace_keeping_size_and_time(folder / "rulebook" / "a.yaml")
-    assert stamps(folder) != before
+    assert file_stamps(folder) != before
 
 
 def test_stamps_stay_the_same_while_nothing_changes(folder: Path) -> None:
-    assert stamps(folder) == stamps(folder)
+    assert file_stamps(folder) == file_stamps(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.knowledge.knowledge import Knowledge, Unsettled
+from pipeline.knowledge.knowledge import ChangedDuringLoad, Knowledge
 from pipeline.knowledge.rulebook import Rulebook
 from pipeline.settings import RESOURCES
 from tests.support.resources import copied_resources, edit
@@ -122,7 +122,7 @@ def test_files_that_change_while_they_are_read_are_neither_used_nor_judged(
         return read(folder)
 
     monkeypatch.setattr(Rulebook, "load", read_while_an_editor_writes)
-    with pytest.raises(Unsettled):
+    with pytest.raises(ChangedDuringLoad):
         Knowledge.load(resources)
 
 

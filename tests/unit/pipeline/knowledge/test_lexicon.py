@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.knowledge.grammar import Grammar
-from pipeline.knowledge.lexicon import Lexicon, key
+from pipeline.knowledge.lexicon import Lexicon, name_key
 from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.settings import RESOURCES
 
@@ -48,7 +48,7 @@ def test_the_files_are_named_for_their_categories() -> None:
 
 @pytest.mark.parametrize("written", ["유리 컵", "유리컵", "Drinking Glass", "drinking-glass", "ＬＥＤ 전구"])
 def test_spaces_hyphens_case_and_width_say_nothing(written: str) -> None:
-    assert lexicon.find(key(written)) is not None
+    assert lexicon.find(name_key(written)) is not None
 
 
 def test_a_name_of_two_categories_is_refused_with_both_places(resources: Path) -> None:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.knowledge.rulebook import Rulebook
-from pipeline.knowledge.texts import Messages, Texts, render_answer_prompt, render_vision_prompt
+from pipeline.knowledge.texts import MessageFile, Texts, render_answer_prompt, render_vision_prompt
 from pipeline.settings import RESOURCES
 from pipeline.types import Locale
 
 
 def texts_of(**messages: str) -> Texts:
-    return Texts(prompts={}, messages={Locale.KO: Messages(messages=messages, errors={})})
+    return Texts(prompts={}, messages={Locale.KO: MessageFile(messages=messages, errors={})})
 
 
 @pytest.fixture(scope="module")

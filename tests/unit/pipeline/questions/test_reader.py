@@ -11,20 +11,20 @@ from pipeline.knowledge.grammar import Grammar
 from pipeline.knowledge.lexicon import Lexicon
 from pipeline.knowledge.rulebook import Rulebook
 from pipeline.models.local.question import MAX_CHARACTERS_ON_LOOP, LocalText
-from pipeline.questions.mentions import MOST_LETTERS
-from pipeline.questions.reader import Matcher
-from pipeline.questions.situations import situations
+from pipeline.questions.mentions import MAX_QUESTION_CHARS
+from pipeline.questions.reader import LexiconReader
+from pipeline.questions.situations import find_situation_tags
 from pipeline.settings import RESOURCES
-from pipeline.types import Locale, NamedThing, NotWaste, ThingsNamed, UnknownThing, Usage
+from pipeline.types import KnownThings, Locale, NamedThing, NotWaste, UnknownThing, Usage
 
 rulebook = Rulebook.load(RESOURCES)
 grammar = Grammar.load(RESOURCES, rulebook)
-matcher = Matcher(Lexicon.load(RESOURCES, rulebook), grammar, rulebook)
+lexicon_reader = LexiconReader(Lexicon.load(RESOURCES, rulebook), grammar, rulebook)
 
 
 def things(question: str, locale: Locale = Locale.KO) -> tuple[NamedThing, ...]:
-    reading = matcher.read(question, locale)
-    assert isinstance(reading, ThingsNamed), reading
+    reading = lexicon_reader.read(question, locale)
+    assert isinstance(reading, KnownThings), reading
     return reading.things
 
 
@@ -51,7 +51,7 @@ def test_a_thing_is_found_with_its_state(question: str, category: str, tags: lis
 
 
 @pytest.mark.parametrize("ending", ["", "은", "이랑요", "에서요?", "인데요", "버리는법", "들은 어떻게 해요"])
-def test_what_korean_puts_behind_a_name_does_not_matter(ending: str) -> None:
+def test_a_korean_ending_after_a_name_does_not_matter(ending: str) -> None:
     assert categories(f"건전지{ending}") == ["전지"]
 
 
@@ -68,12 +68,12 @@ def test_a_misspelt_name_is_recognised_and_less_sure(question: str) -> None:
 
 @pytest.mark.parametrize("question", ["짐볼링기", "크랩톤 어떻게 버려요", "zorbatron", "이거 어떻게 버려?", ""])
 def test_an_unknown_name_is_not_taken_for_a_known_one(question: str) -> None:
-    assert matcher.read(question, Locale.KO) == UnknownThing()
+    assert lexicon_reader.read(question, Locale.KO) == UnknownThing()
 
 
 @pytest.mark.parametrize("question", ["안녕하세요", "피자 맛집 추천해줘", "what's the weather?", "write me a poem"])
-def test_what_is_not_about_waste_is_told_apart(question: str) -> None:
-    assert matcher.read(question, Locale.KO) == NotWaste()
+def test_a_question_that_is_not_about_waste_is_recognised(question: str) -> None:
+    assert lexicon_reader.read(question, Locale.KO) == NotWaste()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_several_things_are_each_named(question: str, named: list[str]) -> None:
     ],
 )
 def test_an_unknown_thing_beside_known_ones_is_noticed_and_not_named(question: str, named: list[str]) -> None:
-    reading = matcher.read(question, Locale.KO)
-    assert isinstance(reading, ThingsNamed)
+    reading = lexicon_reader.read(question, Locale.KO)
+    assert isinstance(reading, KnownThings)
     assert reading.has_unknown
     assert [thing.classification.middle_category for thing in reading.things] == named
     assert "짐볼링기" not in reading.model_dump_json()
@@ -131,9 +131,9 @@ def test_an_unknown_thing_beside_known_ones_is_noticed_and_not_named(question: s
         "my wife and I drank it, where does the wine bottle go?",
     ],
 )
-def test_what_stands_beside_known_things_and_may_be_no_thing_is_passed_over(question: str) -> None:
-    reading = matcher.read(question, Locale.KO)
-    assert isinstance(reading, ThingsNamed)
+def test_text_beside_known_things_that_may_be_no_thing_is_ignored(question: str) -> None:
+    reading = lexicon_reader.read(question, Locale.KO)
+    assert isinstance(reading, KnownThings)
     assert not reading.has_unknown
 
 
@@ -171,10 +171,10 @@ def test_context_parts_and_bins_are_no_things_of_their_own(question: str, catego
     ],
 )
 def test_a_negated_state_is_the_opposite_or_none(text: str, tags: list[str]) -> None:
-    assert [said.tag for said in situations(text, grammar)] == tags
+    assert [mention.tag for mention in find_situation_tags(text, grammar)] == tags
 
 
-def test_each_state_goes_to_the_thing_that_it_is_said_of() -> None:
+def test_each_situation_tag_goes_to_the_thing_that_it_describes() -> None:
     broken, labelled = things("깨진 유리컵이랑 라벨 붙은 소주병")
     assert (broken.situation_tags, labelled.situation_tags) == (("깨짐",), ("라벨_있음",))
 
@@ -185,20 +185,20 @@ def test_things_are_named_in_the_language_of_the_answer() -> None:
 
 
 def test_a_state_that_is_part_of_a_name_is_of_no_other_thing() -> None:
-    reading = matcher.read("a broken glass and a soju bottle", Locale.EN)
-    assert isinstance(reading, ThingsNamed)
+    reading = lexicon_reader.read("a broken glass and a soju bottle", Locale.EN)
+    assert isinstance(reading, KnownThings)
     assert [thing.situation_tags for thing in reading.things] == [("깨짐",), ()]
     assert reading.things[1].classification.middle_category == "유리병"
 
 
-async def test_the_adapter_reads_as_the_matcher_does() -> None:
-    reader = LocalText(matcher)
+async def test_the_adapter_returns_the_result_of_the_lexicon_reader() -> None:
+    reader = LocalText(lexicon_reader)
     assert reader.name == "local/words"
-    assert await reader.read("보조배터리", Locale.KO) == (matcher.read("보조배터리", Locale.KO), Usage())
+    assert await reader.read("보조배터리", Locale.KO) == (lexicon_reader.read("보조배터리", Locale.KO), Usage())
 
 
-class Noting:
-    """A matcher that notes on which thread it reads."""
+class ThreadRecorder:
+    """A reader that records on which thread it is called."""
 
     def __init__(self) -> None:
         self.thread = 0
@@ -212,42 +212,42 @@ class Noting:
     ("letters", "is_on_the_loop"), [(MAX_CHARACTERS_ON_LOOP, True), (MAX_CHARACTERS_ON_LOOP + 1, False)]
 )
 async def test_the_loop_goes_on_while_a_long_question_is_read(letters: int, *, is_on_the_loop: bool) -> None:
-    noting = Noting()
-    await LocalText(cast("Matcher", noting)).read("가" * letters, Locale.KO)
-    assert (noting.thread == threading.get_ident()) == is_on_the_loop
+    recorder = ThreadRecorder()
+    await LocalText(cast("LexiconReader", recorder)).read("가" * letters, Locale.KO)
+    assert (recorder.thread == threading.get_ident()) == is_on_the_loop
 
 
 POLITE = "안녕하세요, 늘 친절하게 알려 주셔서 정말 고맙습니다. "
 
 
 @pytest.mark.parametrize("question", [POLITE * 30 + "유리병 어떻게 버려요?", "유리병 어떻게 버려요? " + POLITE * 30])
-def test_of_a_long_question_both_ends_are_read(question: str) -> None:
+def test_both_ends_of_a_long_question_are_read(question: str) -> None:
     assert categories(question) == ["유리병"]
 
 
 @pytest.mark.parametrize(
     "question",
     [
-        "음" * (MOST_LETTERS // 2 - 3) + " 우산" + "꽂이 " + "음" * MOST_LETTERS,
-        "음" * MOST_LETTERS + " 고무" + "장갑 " + "음" * (MOST_LETTERS // 2 - 3),
+        "음" * (MAX_QUESTION_CHARS // 2 - 3) + " 우산" + "꽂이 " + "음" * MAX_QUESTION_CHARS,
+        "음" * MAX_QUESTION_CHARS + " 고무" + "장갑 " + "음" * (MAX_QUESTION_CHARS // 2 - 3),
     ],
 )
 def test_a_long_question_is_not_read_as_half_words(question: str) -> None:
-    assert matcher.read(question, Locale.KO) == UnknownThing()
+    assert lexicon_reader.read(question, Locale.KO) == UnknownThing()
 
 
 def test_a_question_that_is_not_read_whole_may_be_about_waste() -> None:
-    assert matcher.read(POLITE * 12 + "유리병 어떻게 버려요? " + POLITE * 12, Locale.KO) == UnknownThing()
-    assert matcher.read(POLITE * 2, Locale.KO) == NotWaste()
+    assert lexicon_reader.read(POLITE * 12 + "유리병 어떻게 버려요? " + POLITE * 12, Locale.KO) == UnknownThing()
+    assert lexicon_reader.read(POLITE * 2, Locale.KO) == NotWaste()
 
 
 @given(st.text(max_size=600))
 def test_no_text_is_too_strange_to_be_read(question: str) -> None:
-    matcher.read(question, Locale.KO)
+    lexicon_reader.read(question, Locale.KO)
 
 
 @given(st.text(max_size=40))
 def test_a_name_in_a_reading_is_ours_and_never_the_users_own_text(noise: str) -> None:
-    reading = matcher.read(f"<b>{noise}</b> 유리컵", Locale.KO)
-    if isinstance(reading, ThingsNamed):
+    reading = lexicon_reader.read(f"<b>{noise}</b> 유리컵", Locale.KO)
+    if isinstance(reading, KnownThings):
         assert all(name not in thing.name for thing in reading.things for name in "<>&\"'")

@@ -3,7 +3,8 @@ from typing import cast
 
 import pytest
 
-from jobs.ledger.ledger import Ledger, StaleClaim
+from jobs.errors import StaleClaim
+from jobs.ledger.ledger import Ledger
 from jobs.model import Claim
 from pipeline.types import Checkpoints, JobInput
 from workers.execute import leases
@@ -39,7 +40,7 @@ def claim() -> Claim:
 async def test_work_whose_claim_is_lost_is_stopped(
     held_by: Leases, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "ANSWER_TIME", 0.0)
+    monkeypatch.setattr(leases, "REVOKE_DELAY_SECONDS", 0.0)
 
     async def work() -> None:
         with held_by.hold(claim):
@@ -56,7 +57,7 @@ async def test_work_that_has_just_ended_its_job_is_not_stopped(
     held_by: Leases, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The renewal is refused because the final write has come first, and its answer is not here yet."""
-    monkeypatch.setattr(leases, "ANSWER_TIME", 0.05)
+    monkeypatch.setattr(leases, "REVOKE_DELAY_SECONDS", 0.05)
     with held_by.hold(claim) as held:
         renewing = asyncio.create_task(held_by.renew_all())
         for _ in range(5):

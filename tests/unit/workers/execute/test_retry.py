@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.circuit import MAX_RETRY_AFTER
 from pipeline.errors import (
     CATALOGUE,
     ModelBadOutput,
@@ -14,7 +15,7 @@ from pipeline.errors import (
     SourceUnreachable,
 )
 from pipeline.models import ModelPaused
-from workers.execute.retry import LONGEST_DELAY, MAX_RETRY_AFTER, SHORTEST_RUN, GiveUp, RetryIn, decide, wait_out
+from workers.execute.retry import MAX_DELAY_SECONDS, MIN_RUN_SECONDS, GiveUp, RetryIn, decide, wait_out
 
 FOREVER = 1e9
 
@@ -66,7 +67,7 @@ def test_a_retry_always_fits_before_the_deadline(
     decision = decide(SourceTimeout(retry_after=wish), retries=retries, time_left=time_left, chance=chance)
     if isinstance(decision, RetryIn):
         honoured = min(wish or 0, MAX_RETRY_AFTER)
-        assert honoured <= decision.seconds <= min(time_left - SHORTEST_RUN, honoured + LONGEST_DELAY)
+        assert honoured <= decision.seconds <= min(time_left - MIN_RUN_SECONDS, honoured + MAX_DELAY_SECONDS)
 
 
 def pause(seconds: float, spread: float = 0.0) -> ModelPaused:
@@ -92,6 +93,6 @@ def test_whoever_waits_comes_back_after_the_pause_and_before_the_deadline(
 ) -> None:
     decision = wait_out(pause(seconds, spread), time_left=time_left, chance=chance)
     if isinstance(decision, RetryIn):
-        assert seconds <= decision.seconds <= min(seconds + spread, max(time_left - SHORTEST_RUN, seconds))
+        assert seconds <= decision.seconds <= min(seconds + spread, max(time_left - MIN_RUN_SECONDS, seconds))
     else:
-        assert time_left - SHORTEST_RUN < seconds
+        assert time_left - MIN_RUN_SECONDS < seconds

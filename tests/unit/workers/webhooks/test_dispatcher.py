@@ -1,4 +1,4 @@
-"""What a reply means for its delivery. Pure."""
+"""`plan`: from an attempt's reply to the next step of its delivery. Pure."""
 
 import pytest
 

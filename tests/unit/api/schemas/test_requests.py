@@ -1,18 +1,10 @@
-"""The contract's shapes."""
+"""Bodies that submit a job."""
 
 import pytest
 from pydantic import ValidationError
 
-from api.schemas import ScanRequest, SubmittedView
-from jobs.model import JobKind, JobStatus
+from api.schemas.requests import ScanRequest
 from pipeline.types import Locale
-
-
-def test_a_submitted_jobs_id_is_the_second_last_segment_of_its_result_url() -> None:
-    taken = SubmittedView.of(
-        "the-id", JobKind.SCAN, status=JobStatus.QUEUED, queue_position=1, estimated_wait=None, pipeline_version="v"
-    )
-    assert taken.result_url.split("/")[-2] == "the-id"
 
 
 def test_a_request_with_only_a_url_means_korean_and_no_question() -> None:

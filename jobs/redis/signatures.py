@@ -1,0 +1,121 @@
+"""The KEYS and ARGV of each script in `lua/`, by name: the one declaration that both languages are generated from.
+
+Python callers pass every name as a keyword; in front of the script each name is a Lua local.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from jobs.redis import keys
+
+FIXED_KEYS: Mapping[str, str] = {
+    "queued": keys.QUEUED,
+    "outbox": keys.OUTBOX,
+    "leases": keys.LEASES,
+    "deadlines": keys.DEADLINES,
+    "feed": keys.FEED,
+    "counts": keys.COUNTS,
+    "deliveries": keys.DELIVERIES,
+    "delivery_counts": keys.DELIVERY_COUNTS,
+    "workers": keys.WORKERS,
+    "leader": keys.LEADER,
+    "models": keys.MODELS,
+}
+"""Keys that are the same at each call: filled in here, never passed by a caller."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """`lists` are sequences of any length. In Lua each is the index of its length in ARGV; its items follow that."""
+
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    lists: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> str:
+        """One line of Lua per kind: `local job, events = KEYS[1], KEYS[2]`."""
+        return "\n".join([_locals(self.keys, "KEYS"), _locals(self.args, "ARGV"), *self._list_locals(), ""])
+
+    def _list_locals(self) -> Iterator[str]:
+        start = str(len(self.args) + 1)
+        for name in self.lists:
+            yield f"local {name} = {start}"
+            start = f"{name} + ARGV[{name}] + 1"
+
+    def binder(self) -> Callable[[Mapping[str, Any]], list[Any]]:
+        """A function from named values to KEYS and ARGV in order. It raises TypeError for a missing or unknown name."""
+        order = (*self.keys, *self.args)
+        fixed = {name: FIXED_KEYS[name] for name in self.keys if name in FIXED_KEYS}
+        expected = {*order, *self.lists} - fixed.keys()
+        pick, lists = itemgetter(*order), self.lists
+
+        def bind(values: Mapping[str, Any]) -> list[Any]:
+            if values.keys() != expected:
+                raise TypeError(f"missing or unknown: {sorted(values.keys() ^ expected)}")
+            bound = [*pick({**fixed, **values})]
+            for name in lists:
+                items = values[name]
+                bound += (len(items), *items)
+            return bound
+
+        return bind
+
+
+def _locals(names: tuple[str, ...], source: str) -> str:
+    values = ", ".join(f"{source}[{n}]" for n in range(1, len(names) + 1))
+    return f"local {', '.join(names)} = {values}"
+
+
+SIGNATURES: Mapping[str, Signature] = {
+    "create": Signature(
+        keys=("job", "events", "queued", "outbox", "deadlines", "idempotency"),
+        args=("job_id", "deadline", "ttl", "fingerprint", "send_in", "body"),
+        lists=("fields",),
+    ),
+    "claim": Signature(keys=("job", "queued", "leases", "outbox"), args=("job_id", "lease", "claimant", "version")),
+    "record": Signature(
+        keys=("job", "events", "feed", "leases"),
+        args=("job_id", "token", "lease", "write"),
+        lists=("charges", "fields", "bodies"),
+    ),
+    "finish": Signature(
+        keys=(
+            *("job", "events", "feed", "counts", "deliveries", "result"),
+            *("queued", "outbox", "leases", "deadlines"),
+        ),
+        args=("job_id", "token", "status", "ttl", "fate", "share_for"),
+        lists=("charges", "fields", "bodies"),
+    ),
+    "release": Signature(
+        keys=("job", "queued", "leases", "outbox"),
+        args=("job_id", "token", "delay", "send_in", "counter"),
+        lists=("charges", "fields"),
+    ),
+    "take_due": Signature(keys=("outbox",), args=("limit", "resend_after")),
+    "reserve": Signature(keys=("result",), args=("job_id", "reserve_for")),
+    "draft": Signature(keys=("job", "feed"), args=("job_id", "token", "restart", "chunk")),
+    "backlog": Signature(keys=("queued", "leases", "workers"), args=("heartbeat_ttl",)),
+    "lead": Signature(keys=("leader",), args=("worker", "ttl_ms")),
+    "take_token": Signature(keys=("allowance",), args=("interval", "burst")),
+    "model_ask": Signature(
+        keys=("model",), args=("ttl", "token", "probe_seconds", "per_minute", "max_wait", "max_turn_wait")
+    ),
+    "model_report": Signature(
+        keys=("model", "models"),
+        args=("name", "ttl", "answered", "failed", "rejected", "outcome", "token", "at_once", "min_pause"),
+        lists=("pauses",),
+    ),
+    "take_deliveries": Signature(keys=("deliveries",), args=("limit", "lease")),
+    "begin_attempt": Signature(
+        keys=("job", "attempts", "deliveries", "delivery_counts"),
+        args=("job_id", "lease", "lease_seconds", "lost_outcome", "lost_body"),
+    ),
+    "end_attempt": Signature(
+        keys=("job", "attempts", "deliveries", "delivery_counts", "events"),
+        args=("job_id", "lease", "next_step", "retry_in", "outcome", "body"),
+    ),
+    "resend": Signature(keys=("job", "attempts", "deliveries", "events"), args=("job_id",)),
+}
