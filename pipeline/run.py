@@ -137,7 +137,7 @@ class Pipeline:
             self.gate.check(self.answer.writer_for(job).name)
 
     def _is_degraded(self, job: JobInput, observation: Observation, answer: Answer) -> bool:
-        """Judged by who did the work, so that it also holds when an attempt before this one fell back."""
+        """Judged by the models that did the work, so that it also holds if an earlier attempt fell back."""
         return self.vision.requested_model(job) != LOCAL and (is_local(observation.model) or is_local(answer.model))
 
     def _fingerprint(self, job: JobInput, image: SourceImage) -> str:

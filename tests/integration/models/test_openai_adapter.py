@@ -25,7 +25,6 @@ from pipeline.knowledge.texts import Texts
 from pipeline.models import ignore_text
 from pipeline.models.hosted import HostedAnswer, HostedVision
 from pipeline.models.openai.client import OpenAIClient
-from pipeline.models.openai.http import OneShotBody
 from pipeline.models.provider import DataBlock, Prompt
 from pipeline.rules import RuleMatcher
 from pipeline.settings import RESOURCES, PipelineSettings
@@ -463,7 +462,9 @@ class Body(bytes):
         self.gone.set()
 
 
-async def test_a_body_that_was_sent_is_not_kept_until_the_reply(server: ImageServer, client: OpenAIClient) -> None:
+async def test_a_body_with_a_photo_is_not_kept_until_the_reply(
+    server: ImageServer, client: OpenAIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = Body(b'{"text": {"format": {"name": "vision"}}, "input": "%b"}' % (b"x" * 1_000_000))
     body.gone = gone = threading.Event()
     size, kept = len(body), []
@@ -478,9 +479,10 @@ async def test_a_body_that_was_sent_is_not_kept_until_the_reply(server: ImageSer
         return answer
 
     server.fallback = once_it_is_gone
-    one_shot = OneShotBody(body)
+    prompt, encoded = client.prepare(Prompt("m", "vision", "?", {})), [body]
+    monkeypatch.setattr(prompt._template, "body", lambda *_content: encoded.pop())
     del body
-    await client.ask("m", one_shot)
+    await prompt.ask(PHOTO)
     assert kept == [False]
 
 

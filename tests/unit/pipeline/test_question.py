@@ -48,6 +48,8 @@ reader = QuestionStage({LOCAL: LocalText(lexicon_reader)}, LOCAL, rulebook)
 
 
 class StreamedText:
+    """An `OnText` that keeps the text so far."""
+
     def __init__(self) -> None:
         self.text = ""
         self.restarts = 0
