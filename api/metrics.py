@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from jobs.backlog import Backlog, BacklogReader
 from jobs.circuit import CAUSES, CircuitStore, ModelFigures
-from jobs.deliveries import AttemptOutcome, Deliveries
+from jobs.deliveries import Deliveries, Outcome
 from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.model import Priority, WorkerBeat
@@ -119,7 +119,7 @@ def _backlog_metrics(backlog: Backlog) -> Iterator[Metric]:
     yield from (queued, _gauge("bunri_jobs_running", backlog.running), _gauge("bunri_workers_slots", backlog.slots))
 
 
-def _delivery_metrics(counts: dict[AttemptOutcome, int]) -> Iterator[Metric]:
+def _delivery_metrics(counts: dict[Outcome, int]) -> Iterator[Metric]:
     attempts = CounterMetricFamily("bunri_delivery_attempts", "Webhook attempts, by outcome.", labels=("outcome",))
     for outcome, count in counts.items():
         attempts.add_metric((outcome,), count)

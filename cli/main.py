@@ -12,7 +12,7 @@ import typer
 from cli.terminal import Interrupted, call_api, check_settings, err, give_up, notify, out, run
 
 if TYPE_CHECKING:
-    from cli.scan.outcome import Outcome
+    from cli.scan.outcome import PhotoOutcome
     from client import Delivery
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -222,7 +222,7 @@ def _print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
         print_delivery(delivery, out)
 
 
-def _print_outcomes(outcomes: "list[Outcome]", *, as_json: bool) -> None:
+def _print_outcomes(outcomes: "list[PhotoOutcome]", *, as_json: bool) -> None:
     from cli.scan.tables import print_json, print_table
 
     if as_json:

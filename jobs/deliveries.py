@@ -18,7 +18,7 @@ LEASE_SECONDS = 30.0
 """Seconds for one attempt, from the moment it is taken: twice the 15 that it may take on the wire."""
 
 
-class AttemptOutcome(StrEnum):
+class Outcome(StrEnum):
     """What an attempt means for its delivery."""
 
     DELIVERED = "delivered"
@@ -43,7 +43,7 @@ class AttemptReport(Strict):
     status: int | None = None
     error: AttemptError | None = None
     seconds: float | None = None
-    outcome: AttemptOutcome
+    outcome: Outcome
     retry_in: float | None = None
     next_step: int = 0
 
@@ -56,7 +56,7 @@ class Attempt(VersionTolerant):
     status: int | None = None
     error: AttemptError | None = None
     seconds: float | None = None
-    outcome: AttemptOutcome
+    outcome: Outcome
     retry_in: float | None = None
 
 
@@ -117,7 +117,7 @@ class Deliveries:
 
     async def begin(self, due: Due) -> Begun | None:
         """Begin the attempt. None when the delivery is done or has another holder by now."""
-        lost = AttemptReport(error=AttemptError.INTERRUPTED, outcome=AttemptOutcome.RETRY, retry_in=0)
+        lost = AttemptReport(error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0)
         with translated():
             reply = await self._begin(
                 job=keys.job(due.job_id),
@@ -173,11 +173,11 @@ class Deliveries:
         with translated():
             return bool(await self._resend(job=job, attempts=attempts, events=events, job_id=job_id))
 
-    async def counts(self) -> dict[AttemptOutcome, int]:
+    async def counts(self) -> dict[Outcome, int]:
         """Attempts since the ledger began."""
         with translated():
             found = await self._client.hgetall(DELIVERY_COUNTS)
-        return {outcome: int(found.get(outcome.encode(), 0)) for outcome in AttemptOutcome}
+        return {outcome: int(found.get(outcome.encode(), 0)) for outcome in Outcome}
 
     async def due(self) -> int:
         """Deliveries that are due and wait for a free worker."""

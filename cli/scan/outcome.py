@@ -10,7 +10,7 @@ from client import ApiProblem, Job
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PhotoOutcome:
     """`job` is None when the API refused the photo; then `refusal` says why."""
 
     photo: str
@@ -79,7 +79,7 @@ class Expectation:
     category: str | None = None
     error: str | None = None
 
-    def is_met_by(self, outcome: Outcome) -> bool:
+    def is_met_by(self, outcome: PhotoOutcome) -> bool:
         return (outcome.category, outcome.error_code) == (self.category, self.error)
 
 

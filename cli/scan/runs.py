@@ -10,7 +10,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cli.scan.outcome import Outcome
+from cli.scan.outcome import PhotoOutcome
 from cli.stack.stack import StackOptions, running_stack
 from cli.terminal import notify
 from client import ApiProblem, BunriClient, Job, StreamLost
@@ -28,7 +28,7 @@ async def classify(
     model: str | None,
     console: Console,
     priority: str = "interactive",
-) -> list[Outcome]:
+) -> list[PhotoOutcome]:
     """Classify links and files (which are uploaded), at most 32 at once. Returns their outcomes in the same order.
 
     Progress bars go to `console`. Raises httpx.TransportError when the API cannot be reached.
@@ -43,7 +43,7 @@ async def classify(
     )
     async with BunriClient(api_url) as client:
 
-        async def one(source: str | Path) -> Outcome:
+        async def one(source: str | Path) -> PhotoOutcome:
             photo = name_of(source)
             bar = bars.add_task("", total=100, photo=photo, state="waiting")
             async with slots:
@@ -55,10 +55,10 @@ async def classify(
                     job = await _follow(client, submitted.job_id, bars, bar)
                 except ApiProblem as refusal:
                     bars.update(bar, completed=100, state=refusal.code)
-                    return Outcome(photo, refusal=refusal)
+                    return PhotoOutcome(photo, refusal=refusal)
             bars.update(bar, completed=100, state=job.error.code if job.error else str(job.status))
             bars.stop_task(bar)
-            return Outcome(photo, job)
+            return PhotoOutcome(photo, job)
 
         with bars:
             return list(await asyncio.gather(*map(one, photos)))
@@ -72,7 +72,7 @@ async def classify_on_own_stack(
     question: str,
     model: str | None,
     priority: str = "interactive",
-) -> list[Outcome]:
+) -> list[PhotoOutcome]:
     """As `classify`, on a stack that is removed afterwards, with its data. Raises StartFailed."""
     with tempfile.TemporaryDirectory(prefix="bunri-") as folder:
         console.print("starting Redis, a worker and the API …")

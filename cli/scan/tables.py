@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.scan.outcome import Outcome
+from cli.scan.outcome import PhotoOutcome
 
 
-def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
+def print_table(outcomes: Iterable[PhotoOutcome], console: Console) -> None:
     """Text of models and users is printed as it is, never as rich's markup."""
     table = Table(box=box.SIMPLE_HEAD, show_lines=True)
     table.add_column("photo", overflow="fold", max_width=30)
@@ -31,23 +31,23 @@ def print_table(outcomes: Iterable[Outcome], console: Console) -> None:
     console.print(table)
 
 
-def print_json(outcomes: Iterable[Outcome]) -> None:
+def print_json(outcomes: Iterable[PhotoOutcome]) -> None:
     for outcome in outcomes:
         print(orjson.dumps(outcome.as_json()).decode(), flush=True)
 
 
-def _category(outcome: Outcome) -> Text:
+def _category(outcome: PhotoOutcome) -> Text:
     if not outcome.is_degraded:
         return Text(outcome.category or "–")
     return Text.assemble(outcome.category or "–", "\n", ("degraded:", "yellow"), "\n", ("local model", "yellow"))
 
 
-def _confidence(outcome: Outcome) -> str:
+def _confidence(outcome: PhotoOutcome) -> str:
     result = outcome.job.result if outcome.job else None
     return f"{result.classification_result.confidence:.2f}" if result else "–"
 
 
-def _steps(outcome: Outcome) -> Text:
+def _steps(outcome: PhotoOutcome) -> Text:
     if outcome.error_code is not None:
         return Text.assemble((outcome.error_code, "bold red"), "\n", outcome.error_message or "")
     result = outcome.job.result if outcome.job else None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from jobs.deliveries import AttemptError, AttemptOutcome, AttemptReport, Begun, Deliveries, Due
+from jobs.deliveries import AttemptError, AttemptReport, Begun, Deliveries, Due, Outcome
 from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.view import WebhookView
@@ -46,13 +46,13 @@ def plan(reply: ReceiverReply, step: int, schedule: Sequence[float]) -> AttemptR
 
     Retry-After only lengthens the pause, up to the schedule's longest step.
     """
-    outcome, retry_in = AttemptOutcome.RETRY, None
+    outcome, retry_in = Outcome.RETRY, None
     if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - the successes
-        outcome = AttemptOutcome.DELIVERED
+        outcome = Outcome.DELIVERED
     elif reply.status == HTTPStatus.GONE:
-        outcome = AttemptOutcome.STOPPED
+        outcome = Outcome.STOPPED
     elif step >= len(schedule):
-        outcome = AttemptOutcome.GAVE_UP
+        outcome = Outcome.GAVE_UP
     else:
         retry_in = max(schedule[step], min(reply.retry_after or 0, max(schedule)))
     return AttemptReport(status=reply.status, error=reply.error, outcome=outcome, retry_in=retry_in, next_step=step + 1)
@@ -143,7 +143,7 @@ class Dispatcher:
             reply = await self._post_job(attempt.job_id, url)
         except asyncio.CancelledError:
             return AttemptReport(
-                error=AttemptError.INTERRUPTED, outcome=AttemptOutcome.RETRY, retry_in=0, next_step=attempt.step
+                error=AttemptError.INTERRUPTED, outcome=Outcome.RETRY, retry_in=0, next_step=attempt.step
             )
         except LedgerUnavailable:
             raise
@@ -164,7 +164,7 @@ class Dispatcher:
         if not await self._deliveries.end(attempt, report):
             log.warning("delivery.lease_lost", attempt=attempt.number)
             return
-        level = log.info if report.outcome is AttemptOutcome.DELIVERED else log.warning
+        level = log.info if report.outcome is Outcome.DELIVERED else log.warning
         level(
             "delivery.attempted",
             attempt=attempt.number,

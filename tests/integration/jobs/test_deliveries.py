@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs import deliveries as deliveries_module
-from jobs.deliveries import AttemptError, AttemptOutcome, AttemptReport, Begun, Deliveries, Due
+from jobs.deliveries import AttemptError, AttemptReport, Begun, Deliveries, Due, Outcome
 from jobs.errors import LedgerUnavailable
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobError
@@ -16,8 +16,8 @@ from tests.support.jobs import new_job, result
 from tests.support.wait import eventually
 
 CALLBACK = "https://hooks.example/path-token?token=TOPSECRET"
-AGAIN = AttemptReport(status=500, seconds=0.1, outcome=AttemptOutcome.RETRY, retry_in=60, next_step=1)
-ARRIVED = AttemptReport(status=204, seconds=0.1, outcome=AttemptOutcome.DELIVERED)
+AGAIN = AttemptReport(status=500, seconds=0.1, outcome=Outcome.RETRY, retry_in=60, next_step=1)
+ARRIVED = AttemptReport(status=204, seconds=0.1, outcome=Outcome.DELIVERED)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_a_delivery_can_be_sent_again_with_its_schedule_from_the_start(
     ledger: Ledger, deliveries: Deliveries
 ) -> None:
     job_id = await completed(ledger)
-    given_up = AttemptReport(status=500, outcome=AttemptOutcome.GAVE_UP, next_step=7)
+    given_up = AttemptReport(status=500, outcome=Outcome.GAVE_UP, next_step=7)
     await deliveries.end(await begun(deliveries), given_up)
     assert await deliveries.take(10) == []
     assert await deliveries.resend(job_id) is True

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from cli.scan.outcome import Outcome
+from cli.scan.outcome import PhotoOutcome
 from cli.scan.tables import print_table
 from client import ApiProblem, Job
 
@@ -19,7 +19,7 @@ ADVICE = (
 def test_no_word_of_a_text_is_lost_however_wide_the_terminal(width: int) -> None:
     refusal = ApiProblem(415, {"code": "source.unsupported_media", "detail": ADVICE}, None)
     console = Console(width=width, file=StringIO())
-    print_table([Outcome("photo.jpg", refusal=refusal)], console)
+    print_table([PhotoOutcome("photo.jpg", refusal=refusal)], console)
     assert isinstance(console.file, StringIO)
     assert "…" not in console.file.getvalue()
 
@@ -27,7 +27,7 @@ def test_no_word_of_a_text_is_lost_however_wide_the_terminal(width: int) -> None
 @pytest.mark.parametrize("degraded", [True, False])
 def test_a_photo_shows_its_confidence_and_that_the_local_model_stood_in(*, degraded: bool) -> None:
     console = Console(width=120, file=StringIO())
-    print_table([Outcome("photo.jpg", finished(degraded=degraded))], console)
+    print_table([PhotoOutcome("photo.jpg", finished(degraded=degraded))], console)
     assert isinstance(console.file, StringIO)
     text = console.file.getvalue()
     assert "0.87" in text

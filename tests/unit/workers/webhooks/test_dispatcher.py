@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.deliveries import AttemptError, AttemptOutcome
+from jobs.deliveries import AttemptError, Outcome
 from jobs.settings import JobsSettings
 from workers.webhooks.dispatcher import plan
 from workers.webhooks.sender import ReceiverReply
@@ -13,12 +13,12 @@ SCHEDULE = (5.0, 60.0, 300.0)
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_a_success_ends_the_delivery(status: int) -> None:
     report = plan(ReceiverReply(status), 0, SCHEDULE)
-    assert (report.outcome, report.retry_in) == (AttemptOutcome.DELIVERED, None)
+    assert (report.outcome, report.retry_in) == (Outcome.DELIVERED, None)
 
 
 def test_gone_ends_the_delivery() -> None:
     report = plan(ReceiverReply(410), 0, SCHEDULE)
-    assert (report.outcome, report.retry_in) == (AttemptOutcome.STOPPED, None)
+    assert (report.outcome, report.retry_in) == (Outcome.STOPPED, None)
 
 
 FAILURES = (
@@ -30,13 +30,13 @@ FAILURES = (
 @pytest.mark.parametrize("reply", FAILURES)
 def test_anything_else_is_tried_again(reply: ReceiverReply) -> None:
     report = plan(reply, 0, SCHEDULE)
-    assert (report.outcome, report.retry_in, report.next_step) == (AttemptOutcome.RETRY, 5.0, 1)
+    assert (report.outcome, report.retry_in, report.next_step) == (Outcome.RETRY, 5.0, 1)
 
 
 def test_the_schedule_is_gone_through_step_by_step_and_then_it_is_given_up() -> None:
     reports = [plan(ReceiverReply(500), step, SCHEDULE) for step in range(4)]
     assert [report.retry_in for report in reports] == [5.0, 60.0, 300.0, None]
-    assert reports[-1].outcome is AttemptOutcome.GAVE_UP
+    assert reports[-1].outcome is Outcome.GAVE_UP
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_retry_after_is_heeded_up_to_the_longest_step_and_brings_nothing_forward
 
 
 def test_retry_after_adds_no_attempt() -> None:
-    assert plan(ReceiverReply(503, retry_after=10), 3, SCHEDULE).outcome is AttemptOutcome.GAVE_UP
+    assert plan(ReceiverReply(503, retry_after=10), 3, SCHEDULE).outcome is Outcome.GAVE_UP
 
 
 def test_the_default_schedule_goes_from_seconds_to_a_day() -> None:
