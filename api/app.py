@@ -23,7 +23,7 @@ from api.version_skew import VersionSkew
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
 from jobs.deliveries import Deliveries
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobKind
 from jobs.settings import JobsSettings

@@ -17,7 +17,7 @@ from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
 from jobs.deliveries import Deliveries
 from jobs.errors import LedgerUnavailable
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from kit.address import AddressGuard

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from api.__main__ import config
-from jobs.feed import KEEPALIVE_SECONDS
+from jobs.feed.feed import KEEPALIVE_SECONDS
 
 QUEUE = "bare"
 

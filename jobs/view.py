@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.drafts import TextDelta
+from jobs.feed.drafts import TextDelta
 from jobs.model import Job, JobError, JobKind, JobStatus, Priority, Timings
 from kit.text import clean
 from pipeline.knowledge.texts import Texts

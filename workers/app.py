@@ -17,8 +17,8 @@ from jobs.broker.options import consumer_settings
 from jobs.broker.queue import JobQueue
 from jobs.circuit import CircuitStore
 from jobs.deliveries import Deliveries
-from jobs.drafts import DraftStore
 from jobs.errors import LedgerUnavailable
+from jobs.feed.drafts import DraftStore
 from jobs.leadership import RENEW_EVERY, Leadership
 from jobs.ledger.ledger import Ledger
 from jobs.model import OverBudget, WorkerBeat

@@ -18,9 +18,9 @@ from api.http.openapi import EVENTS, problems
 from api.jobs import find_job
 from api.paths import API
 from api.routes.jobs import operation_name
-from jobs.drafts import TextDelta
 from jobs.errors import LedgerUnavailable
-from jobs.feed import Followed
+from jobs.feed.drafts import TextDelta
+from jobs.feed.feed import Followed
 from jobs.model import JobEvent, JobKind
 from jobs.view import TokenView, error_of, result_of
 from pipeline.types import Stage

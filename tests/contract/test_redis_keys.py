@@ -33,7 +33,7 @@ def test_no_other_file_spells_a_key() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("jobs/feed.py", 'FEED = "bunri:feed"'),
+        ("jobs/feed/feed.py", 'FEED = "bunri:feed"'),
         ("workers/execute/gate.py", "key = f'bunri:model:{name}'"),
         ("jobs/redis/lua/claim.lua", "redis.call('GET', 'bunri:leader')"),
     ],

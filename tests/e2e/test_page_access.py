@@ -57,7 +57,7 @@ async def test_a_browser_in_another_language_gets_english(api: ApiServer, browse
 async def test_both_languages_have_the_same_texts_and_the_page_asks_for_no_other(visit: Visit) -> None:
     ko, en, used = await visit.page.evaluate(
         """async () => {
-            const { TEXTS } = await import("/static/texts.js");
+            const { TEXTS } = await import("/static/scripts/texts.js");
             const used = ["text", "placeholder", "label", "alt"].flatMap((name) =>
                 [...document.querySelectorAll(`[data-${name}]`)].map((element) => element.dataset[name]));
             return [Object.keys(TEXTS.ko), Object.keys(TEXTS.en), used];

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.broker.queue import JobQueue
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, running_api

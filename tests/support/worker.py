@@ -12,7 +12,7 @@ import redis
 
 from jobs.broker.queue import JobQueue
 from jobs.errors import LedgerUnavailable
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job
 from jobs.redis.keys import WORKERS

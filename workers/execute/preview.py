@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from jobs.drafts import DraftStore
 from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.feed.drafts import DraftStore
 from jobs.model import Claim
 
 PREVIEW_INTERVAL_SECONDS = 0.05

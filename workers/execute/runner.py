@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import structlog
 
-from jobs.drafts import DraftStore
 from jobs.errors import LedgerUnavailable, StaleClaim
+from jobs.feed.drafts import DraftStore
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobError
 from pipeline.errors import (

@@ -178,7 +178,7 @@ async def test_a_client_that_has_seen_the_end_is_told_not_to_come_back(api: ApiS
 
 
 async def test_a_silent_stream_is_kept_alive(api: ApiServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.feed.KEEPALIVE_SECONDS", 0.02)
+    monkeypatch.setattr("jobs.feed.feed.KEEPALIVE_SECONDS", 0.02)
     claim = await claimed(ledger)
     async with (
         api.client.stream("GET", f"{SCAN}/{claim.job_id}/events") as response,

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from api.routes.events import EventStream
-from jobs import feed as feed_module
-from jobs.feed import Feed
-from jobs.followers import MAX_INBOX
+from jobs.feed import feed as feed_module
+from jobs.feed.feed import Feed
+from jobs.feed.followers import MAX_INBOX
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobEvent
 from jobs.settings import JobsSettings

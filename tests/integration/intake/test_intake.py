@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jobs.broker.queue import JobQueue
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from pipeline.build import build_pipeline
 from pipeline.settings import PipelineSettings

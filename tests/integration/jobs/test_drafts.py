@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.drafts import DraftStore, TextDelta
 from jobs.errors import LedgerUnavailable, StaleClaim
-from jobs.feed import Feed, Followed
-from jobs.followers import MAX_INBOX
+from jobs.feed.drafts import DraftStore, TextDelta
+from jobs.feed.feed import Feed, Followed
+from jobs.feed.followers import MAX_INBOX
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, JobEvent
 from jobs.redis.keys import FEED

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobEvent, JobStatus
 from jobs.redis.keys import FEED

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from jobs.broker.options import MAX_DELIVERIES, dead_letters
 from jobs.broker.queue import JobQueue
 from jobs.errors import QueueUnavailable
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ids import new_job_id
 from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings

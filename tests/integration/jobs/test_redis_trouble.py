@@ -9,7 +9,7 @@ import pytest
 
 from jobs.broker.queue import JobQueue
 from jobs.errors import LedgerUnavailable
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.leadership import Leadership
 from jobs.ledger.ledger import Ledger
 from jobs.model import JobError, JobStatus

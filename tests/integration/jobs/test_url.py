@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from jobs.broker.queue import JobQueue
 from jobs.errors import LedgerUnavailable, QueueUnavailable
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.redis.url import Sentinels, kombu_url
 from jobs.settings import JobsSettings

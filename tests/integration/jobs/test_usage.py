@@ -9,7 +9,7 @@ import pytest
 
 from jobs.broker.queue import JobQueue
 from jobs.errors import StaleClaim
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Claim, Job, JobError
 from jobs.redis import keys

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobs.circuit import CircuitStore
-from jobs.drafts import DraftStore
+from jobs.feed.drafts import DraftStore
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job, OverBudget
 from jobs.settings import JobsSettings

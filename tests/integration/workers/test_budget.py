@@ -7,7 +7,7 @@ import pytest
 
 from jobs.broker.queue import JobQueue
 from jobs.circuit import CircuitStore
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job, OverBudget
 from pipeline.errors import ModelBudgetExhausted

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.backlog import BacklogReader
 from jobs.broker.queue import JobQueue
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Priority
 from jobs.redis.keys import OUTBOX

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobs.broker.queue import JobQueue
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from tests.support.image_server import ImageServer
 from tests.support.worker import PHOTO, ended, submit, working

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from jobs.broker.queue import JobQueue
-from jobs.feed import Feed
+from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job
 from pipeline.errors import CATALOGUE

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from jobs.drafts import Draft, DraftChunk, TextDelta
+from jobs.feed.drafts import Draft, DraftChunk, TextDelta
 from jobs.model import JobEvent
 
 MAX_INBOX = 32

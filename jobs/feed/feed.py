@@ -13,9 +13,9 @@ from typing import Any, TypeAlias, cast
 
 import structlog
 
-from jobs.drafts import Draft, DraftChunk, DraftStore, TextDelta
 from jobs.errors import LedgerUnavailable
-from jobs.followers import Cursor, Inbox, News
+from jobs.feed.drafts import Draft, DraftChunk, DraftStore, TextDelta
+from jobs.feed.followers import Cursor, Inbox, News
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job, JobEvent
 from jobs.redis.connection import translated
