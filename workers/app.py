@@ -81,7 +81,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
         """Open what the jobs share, on the loop that they run on."""
         ledger = Ledger.connect(self._settings)
         queue = JobQueue.connect(self._settings)
-        leases = Leases(ledger, self._settings.lease)
+        leases = Leases(ledger.claims, self._settings.lease)
         gate = CircuitBreaker(
             CircuitStore(ledger),
             probe_seconds=self._pipeline_settings.model_timeout + PROBE_MARGIN,

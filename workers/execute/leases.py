@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from jobs.errors import LedgerUnavailable, StaleClaim
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.claims import Claims
 from jobs.model import Claim
 
 ANSWER_TIME = 1.0
@@ -32,8 +32,8 @@ class HeldLease:
 
 
 class Leases:
-    def __init__(self, ledger: Ledger, lease: float) -> None:
-        self._ledger = ledger
+    def __init__(self, claims: Claims, lease: float) -> None:
+        self._claims = claims
         self.every = lease / 3
         self._held: set[HeldLease] = set()
 
@@ -55,7 +55,7 @@ class Leases:
 
     async def _renew(self, held: HeldLease) -> None:
         try:
-            await self._ledger.claims.renew(held.claim)
+            await self._claims.renew(held.claim)
         except StaleClaim:
             # Perhaps by this process's own final write, whose answer is on its way; then the hold ends by itself.
             await asyncio.sleep(ANSWER_TIME)

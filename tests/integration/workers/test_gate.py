@@ -330,7 +330,7 @@ async def test_figures_tell_of_each_model(gate: CircuitBreaker, ledger: Ledger) 
     assert figures["another"].cause == ""
     paused: Any = figures[MODEL]
     assert (paused.cause, paused.pauses, paused.probes) == ("model.rate_limited", 2, 1)
-    assert paused.refused == 3  # The two rejected ones, whose jobs wait as well, and the one that was not made.
+    assert paused.rejected == 3  # The two rejected ones, whose jobs wait as well, and the one that was not made.
     assert paused.seconds > 0
 
 
