@@ -85,7 +85,7 @@ class BunriWorker(Celery):  # type: ignore[misc]  # Celery ships no types
             watch = Watch(self._pipeline_settings.resources, pipeline.knowledge, pipeline, pipeline.with_knowledge)
             queue = JobQueue.connect(self._settings)
             closing.push_async_callback(queue.close)
-            leases = Leases(ledger, self._settings.lease)
+            leases = Leases(ledger.claims, self._settings.lease)
             self._runner = self._job_runner(ledger, leases, watch)
 
             worker = f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,1 @@
+"""The way into the queue, by Redis or by Celery."""

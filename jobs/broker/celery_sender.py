@@ -141,7 +141,7 @@ def _close(producer: Any) -> None:
 
 def _settle(batch: list[Message], error: Exception | None) -> None:
     loop = batch[0].sent.get_loop()
-    with suppress(RuntimeError):  # The loop has closed: nobody waits any more.
+    with suppress(RuntimeError):  # The loop has closed: no caller waits any more.
         loop.call_soon_threadsafe(_settle_on_loop, batch, error)
 
 

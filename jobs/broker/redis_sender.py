@@ -30,5 +30,5 @@ class RedisSender:
                 await self._commands.run(command)
         except LedgerUnavailable as error:
             raise QueueUnavailable(str(error)) from error
-        except Exception as error:  # A Redis that does not let us: whatever it says, the caller must hear of it.
+        except Exception as error:  # Such as a Redis that denies us: the caller must get every error as this one.
             raise QueueUnavailable(type(error).__name__) from error

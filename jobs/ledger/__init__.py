@@ -1,0 +1,1 @@
+"""The job store, by audience: see `ledger.py`."""

@@ -63,7 +63,7 @@ class Submissions:
         return [JobEvent.parse(seq, body) for seq, body in enumerate(bodies, start=after + 1)]
 
     async def cancel(self, job_id: str) -> Job | None:
-        """End the job now, whoever works on it; its worker's later writes are rejected. Idempotent.
+        """End the job now, even while a worker has it; that worker's later writes are rejected. Idempotent.
 
         Returns the job as it is afterwards: a job that had ended keeps its end. None for an unknown id.
         """

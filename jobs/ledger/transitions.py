@@ -66,7 +66,7 @@ class Transitions:
         shared: CacheEntry | None = None,
         charged: Sequence[Any] = (),
     ) -> bool:
-        """End the job in one write; False if it had ended. UNHELD ends it whoever holds it, else StaleClaim."""
+        """End the job in one write; False if it had ended. UNHELD ends it regardless of its holder, else StaleClaim."""
         fields = (fields or {}) | ({"error": error.model_dump_json()} if error else {})
         with translated():
             done = await self._finish(

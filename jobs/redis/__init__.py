@@ -1,0 +1,1 @@
+"""Redis: connection, keys and scripts."""

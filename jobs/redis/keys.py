@@ -252,7 +252,7 @@ REDIS_KEYS: tuple[RedisKey, ...] = (
         NEVER_WRITTEN,
         RedisType.STRING,
         "never exists: scripts that must run on a full Redis begin by deleting it",
-        "nobody",
+        "–",
         ttl="none: it is never written",
     ),
 )

@@ -36,8 +36,17 @@ class ScriptSignature:
 
     @property
     def header(self) -> str:
-        """One line of Lua per kind: `local job, events = KEYS[1], KEYS[2]`."""
-        return "\n".join([_locals(self.keys, "KEYS"), _locals(self.args, "ARGV"), *self._list_locals(), ""])
+        """One line of Lua per kind: `local feed, job = KEYS[1], KEYS[2]`. Fixed keys come first."""
+        keys = (*self._fixed, *self._given)
+        return "\n".join([_locals(keys, "KEYS"), _locals(self.args, "ARGV"), *self._list_locals(), ""])
+
+    @property
+    def _fixed(self) -> tuple[str, ...]:
+        return tuple(name for name in self.keys if name in FIXED_KEYS)
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return tuple(name for name in self.keys if name not in FIXED_KEYS)
 
     def _list_locals(self) -> Iterator[str]:
         start = str(len(self.args) + 1)
@@ -47,18 +56,22 @@ class ScriptSignature:
 
     def binder(self) -> Callable[[Mapping[str, Any]], list[Any]]:
         """A function from named values to KEYS and ARGV in order. It raises TypeError for a missing or unknown name."""
-        order = (*self.keys, *self.args)
-        fixed = {name: FIXED_KEYS[name] for name in self.keys if name in FIXED_KEYS}
-        expected = {*order, *self.lists} - fixed.keys()
-        pick, lists = itemgetter(*order), self.lists
+        order = (*self._given, *self.args)
+        fixed, lists = [FIXED_KEYS[name] for name in self._fixed], self.lists
+        pick = itemgetter(*order) if len(order) > 1 else lambda values: (values[order[0]],)
+        expected = {*order, *lists}
+        count = len(expected)
 
         def bind(values: Mapping[str, Any]) -> list[Any]:
-            if values.keys() != expected:
+            try:
+                bound = [*fixed, *pick(values)]
+                for name in lists:
+                    items = values[name]
+                    bound += (len(items), *items)
+            except KeyError:
+                bound = []
+            if not bound or len(values) != count:
                 raise TypeError(f"missing or unknown: {sorted(values.keys() ^ expected)}")
-            bound = [*pick({**fixed, **values})]
-            for name in lists:
-                items = values[name]
-                bound += (len(items), *items)
             return bound
 
         return bind

@@ -58,7 +58,7 @@ def kombu_url(url: str) -> tuple[str, dict[str, Any]]:
     if url.startswith("unix://"):
         return f"redis+socket://{url.removeprefix('unix://')}", {}
     if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
-        # redis-py checks the certificate unless told not to; kombu checks none unless told to.
+        # redis-py checks the certificate by default; kombu does not.
         return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required", {}
     if (watched := sentinels(url)) is None:
         return url, {}

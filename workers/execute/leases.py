@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from jobs.errors import LedgerUnavailable, StaleClaim
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.claims import Claims
 from jobs.model import Claim
 
 REVOKE_DELAY_SECONDS = 1.0
@@ -32,9 +32,9 @@ class HeldLease:
 
 
 class Leases:
-    def __init__(self, ledger: Ledger, lease: float) -> None:
+    def __init__(self, claims: Claims, lease: float) -> None:
         """`lease` is in seconds. Three renewals fit into one lease."""
-        self._ledger = ledger
+        self._claims = claims
         self.renew_interval = lease / 3
         self._held: set[HeldLease] = set()
 
@@ -56,7 +56,7 @@ class Leases:
 
     async def _renew(self, held: HeldLease) -> None:
         try:
-            await self._ledger.claims.renew(held.claim)
+            await self._claims.renew(held.claim)
         except StaleClaim:
             # This process's own final write may be the cause, with its reply under way; then the hold ends by itself.
             await asyncio.sleep(REVOKE_DELAY_SECONDS)

@@ -22,7 +22,7 @@ redis.call('HSET', job, 'status', 'queued', 'stage', 'queued', 'progress', 0, 'a
 redis.call('ZADD', queued, queue_score(job), job_id)
 redis.call('ZADD', outbox, time + tonumber(send_in), job_id)
 redis.call('ZADD', deadlines, time + tonumber(deadline), job_id)
-append_event(events, body)  -- Nobody can follow the job yet, so the feed does not need it.
+append_event(events, body)  -- The job cannot have followers yet, so the feed does not need it.
 redis.call('EXPIRE', job, ttl)
 redis.call('EXPIRE', events, ttl)
 return { job_id, 1, 1 }

@@ -1,5 +1,5 @@
 -- Ends a job: result or error first, the final event last, the counter with them. With a callback its delivery is due.
--- token: '' = whoever holds it (a cancel, the sweep); ttl: seconds; fate: the field of `counts` to raise; share_for:
+-- token: '' ends the job regardless of who holds it (a cancel, the sweep); ttl: seconds; fate: the field of `counts` to raise; share_for:
 -- seconds that other jobs may have the result (0: not at all); bodies: of the last events
 -- Returns 1, or 0 when the token is stale or the job has ended already.
 charge(job, charges)

@@ -13,10 +13,10 @@ from tests.support.jobs import new_job
 
 async def test_calls_made_together_happen_in_their_order_and_are_answered_each_by_itself(ledger: Ledger) -> None:
     take = Scripts(ledger.client, 2.5).load("take_token")
-    await take(keys=["another"], args=[60, 5])
+    await take(allowance="another", interval=60, burst=5)
     intervals = (60, 60, "no number", 60)
     replies = await asyncio.gather(
-        *(take(keys=["caller"], args=[each, 5]) for each in intervals), return_exceptions=True
+        *(take(allowance="caller", interval=each, burst=5) for each in intervals), return_exceptions=True
     )
     assert isinstance(replies.pop(2), ResponseError)
     assert [cast("list[int]", reply)[1] for reply in replies] == [4, 3, 2]

@@ -83,7 +83,7 @@ class World:
         pipeline = build_pipeline(
             PipelineSettings.model_validate(LIMITS | hosted | {"fetch_allow": "127.0.0.1"} | settings), gate
         )
-        leases = Leases(self.ledger, self.lease)
+        leases = Leases(self.ledger.claims, self.lease)
         renewing = asyncio.create_task(run_periodically("leases", leases.renew_interval, leases.renew_all))
         yield JobRunner(self.ledger, DraftStore(self.ledger), leases, lambda: pipeline, result_cache_ttl=0)
         renewing.cancel()

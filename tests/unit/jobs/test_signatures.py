@@ -11,8 +11,8 @@ SIGNATURE = ScriptSignature(keys=("job", "feed"), args=("job_id", "token"), list
 VALUES: dict[str, Any] = {"bodies": (), "fields": ["a", 1], "token": 7, "job_id": "id", "job": "key"}
 
 
-def test_named_values_become_keys_and_arguments_in_the_order_of_the_signature() -> None:
-    assert SIGNATURE.binder()(VALUES) == ["key", FEED, "id", 7, 2, "a", 1, 0]
+def test_named_values_become_keys_and_arguments_with_fixed_keys_first() -> None:
+    assert SIGNATURE.binder()(VALUES) == [FEED, "key", "id", 7, 2, "a", 1, 0]
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -29,7 +29,7 @@ def test_an_unknown_name_and_one_that_is_fixed_are_errors(name: str) -> None:
 
 def test_each_name_is_a_local_of_the_script() -> None:
     assert SIGNATURE.header.splitlines() == [
-        "local job, feed = KEYS[1], KEYS[2]",
+        "local feed, job = KEYS[1], KEYS[2]",
         "local job_id, token = ARGV[1], ARGV[2]",
         "local fields = 3",
         "local bodies = fields + ARGV[fields] + 1",

@@ -4,7 +4,7 @@ from typing import cast
 import pytest
 
 from jobs.errors import StaleClaim
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.claims import Claims
 from jobs.model import Claim
 from pipeline.types import Checkpoints, JobInput
 from workers.execute import leases
@@ -12,7 +12,7 @@ from workers.execute.leases import Leases
 
 
 class Refusing:
-    """A ledger that knows the claim no more."""
+    """Claims of a ledger that knows this one no more."""
 
     @property
     def claims(self) -> "Refusing":
@@ -24,7 +24,7 @@ class Refusing:
 
 @pytest.fixture
 def held_by() -> Leases:
-    return Leases(cast("Ledger", Refusing()), 3.0)
+    return Leases(cast("Claims", Refusing()), 3.0)
 
 
 @pytest.fixture
