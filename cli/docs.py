@@ -1,6 +1,8 @@
 """Documents that are made from the code: `make docs` writes them, a test finds those that are out of date."""
 
+import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,13 @@ from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.types import Locale
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+TREE_PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "client", "cli")
+TREE_START = "<!-- The tree is made by `make docs` from the docstrings. -->\n"
+TREE_END = "<!-- End of the tree. -->"
+MAX_COLUMNS = 120
 
 MADE = "<!-- Made by `make docs` from the code; edit the code. -->\n"
 
@@ -132,13 +140,44 @@ def openapi() -> str:
     return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
 
 
+def architecture() -> str:
+    """ARCHITECTURE.md, written by hand but for its tree: each file with the first words of its docstring."""
+    before, rest = (ROOT / "ARCHITECTURE.md").read_text().split(TREE_START)
+    lines = [line for package in TREE_PACKAGES for line in (*_room(ROOT / package), "")]
+    return "\n".join([f"{before}{TREE_START}", "```", *lines[:-1], f"```\n{TREE_END}{rest.partition(TREE_END)[2]}"])
+
+
 DOCUMENTS: Mapping[Path, Callable[[], str]] = {
     DOCS / "errors.md": errors,
     DOCS / "settings.md": settings,
     DOCS / "redis-keys.md": redis_keys,
     DOCS / "openapi.json": openapi,
-    DOCS.parent / ".env.example": env_example,
+    ROOT / ".env.example": env_example,
+    ROOT / "ARCHITECTURE.md": architecture,
 }
+
+
+def _room(folder: Path, depth: int = 0) -> Iterator[str]:
+    """The line of a package, then those of its modules and of the packages in it."""
+    yield _tree_line(f"{folder.name}/", folder / "__init__.py", depth)
+    for path in sorted(folder.glob("*.py")):
+        if path.name != "__init__.py":
+            yield _tree_line(path.name, path, depth + 1)
+    for path in sorted(folder.iterdir()):
+        if (path / "__init__.py").exists():
+            yield from _room(path, depth + 1)
+
+
+def _tree_line(name: str, module: Path, depth: int) -> str:
+    """Raises ValueError for a module without a docstring."""
+    text = ast.get_docstring(ast.parse(module.read_text()))
+    if not text:
+        raise ValueError(f"{module} has no docstring")
+    start = f"{'  ' * depth}{name}".ljust(26)
+    sentence = re.split(r"(?<=[.?!])\s", " ".join(text.split()) + " ")[0]
+    while len(start + sentence) > MAX_COLUMNS:  # The last clause goes, and the next to last.
+        sentence = sentence[: max(sentence.rfind(mark) for mark in (", ", "; ", ": ", " ("))]
+    return start + sentence.rstrip(".")
 
 
 def _table(catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""HTTP itself: routes, middleware, problem details, the OpenAPI description."""

@@ -1,4 +1,4 @@
-"""The connection that every part of the ledger shares: client, scripts and settings of one process."""
+"""The connection that every part of the ledger shares. It holds the client, scripts and settings of one process."""
 
 from typing import Self
 

@@ -1,0 +1,1 @@
+"""Intake: a link or an upload → a small, upright, clean JPEG."""

@@ -1,0 +1,1 @@
+"""Runs jobs: claim, run, retry, complete."""

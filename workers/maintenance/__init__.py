@@ -1,0 +1,1 @@
+"""What keeps the fleet in order: repairs, heartbeats, background work."""

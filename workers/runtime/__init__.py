@@ -1,0 +1,1 @@
+"""How tasks reach us: all that touches private parts of Celery and kombu."""

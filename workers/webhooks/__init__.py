@@ -1,0 +1,1 @@
+"""Webhooks: attempt what is due, sign and send it."""

@@ -1,0 +1,1 @@
+"""The local models: no network and no key."""
