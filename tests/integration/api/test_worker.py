@@ -17,7 +17,7 @@ from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.openai_server import openai_server, purpose_of, well_behaved
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-from tests.support.worker import Gate, worker_process
+from tests.support.worker import Gate, let_rest, worker_process
 
 SCAN = "/api/v1/scan"
 
@@ -36,11 +36,12 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def model(_serving: ImageServer) -> ImageServer:
+def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
     """Well-behaved, and not yet asked for anything."""
     _serving.fallback = well_behaved
     _serving.requests.clear()
-    return _serving
+    yield _serving
+    let_rest(redis_url)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from tests.support.openai_server import (
 )
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-from tests.support.worker import worker_process
+from tests.support.worker import let_rest, worker_process
 
 CHAT = "/api/v1/chat"
 NO_STORE = {
@@ -61,11 +61,12 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def model(_serving: ImageServer) -> ImageServer:
+def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
     """Well-behaved, and not yet asked for anything."""
     _serving.fallback = well_behaved
     _serving.requests.clear()
-    return _serving
+    yield _serving
+    let_rest(redis_url)
 
 
 @pytest.fixture
@@ -420,7 +421,7 @@ async def test_a_queue_that_is_away_is_a_typed_answer(jobs_settings: JobsSetting
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(jobs_settings: JobsSettings, model: ImageServer) -> None:
-    model.fallback = lambda _request: streamed(["가"] * 100, pause=0.1)
+    model.fallback = lambda _request: streamed(["가"] * 30, pause=0.1)
     async with running_api(jobs_settings, chat_wait=1.0) as api:
         body = await answered(api, "유리병")
     assert body["error_code"] == "job.deadline_exceeded"
@@ -447,7 +448,7 @@ async def test_a_job_whose_asker_has_gone_still_ends(api: ApiServer, model: Imag
 
 
 async def test_an_api_that_stops_says_to_come_back(jobs_settings: JobsSettings, model: ImageServer) -> None:
-    model.fallback = writing(["가 "] * 100)
+    model.fallback = writing(["가 "] * 20)
     async with running_api(jobs_settings) as api:
         asking = asyncio.create_task(answered(api, "유리병"))
         await eventually(lambda: _has_begun(model))
