@@ -31,6 +31,7 @@ LONG = (
     "tests/integration/jobs/test_redis_trouble.py",
     "tests/e2e/test_demo.py",
     "tests/integration/workers/test_worker.py",
+    "tests/integration/workers/test_shared_worker.py",
     "tests/integration/jobs/test_usage.py",
     "tests/integration/api/test_streams.py",
     "tests/integration/jobs/test_rabbitmq.py",

@@ -91,6 +91,14 @@ def let_rest(redis_url: str) -> None:
             _wait_for_reports(client, key.decode())
 
 
+def at_rest(model: ImageServer, redis_url: str) -> Iterator[ImageServer]:
+    """For a fixture: the model of a shared worker, well-behaved and not yet asked for anything."""
+    model.fallback = well_behaved
+    model.requests.clear()
+    yield model
+    let_rest(redis_url)
+
+
 def _wait_for_reports(client: redis.Redis, key: str) -> None:
     """The worker renews its copy of a model's state with each report. Two of them: one may have been on its way."""
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # not annotated

@@ -31,9 +31,9 @@ from tests.support.openai_server import (
     streamed,
     well_behaved,
 )
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, start_redis
 from tests.support.wait import eventually
-from tests.support.worker import let_rest, worker_process
+from tests.support.worker import at_rest, worker_process
 
 CHAT = "/api/v1/chat"
 NO_STORE = {
@@ -53,7 +53,15 @@ def photo(samples: Path) -> Iterator[str]:
         yield origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Of the shared worker alone."""
+    server = start_redis(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
     """The worker's upload store is down all the time."""
     with openai_server() as model, worker_process(redis_server.url, model, concurrency=32, **NO_STORE):
@@ -62,11 +70,7 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
 
 @pytest.fixture
 def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
-    """Well-behaved, and not yet asked for anything."""
-    _serving.fallback = well_behaved
-    _serving.requests.clear()
-    yield _serving
-    let_rest(redis_url)
+    yield from at_rest(_serving, redis_url)
 
 
 @pytest.fixture
