@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from pydantic import SecretStr
@@ -193,7 +194,8 @@ def _messages(texts: Texts, catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]
         yield f"**`{code}`**"
         for locale in Locale:
             text = texts.error(code, locale)
-            yield f"- {text.title}: {text.message} {text.advice}"
+            line = f"- {text.title}: {text.message} {text.advice}"
+            yield fill(line, MAX_COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         yield ""
 
 

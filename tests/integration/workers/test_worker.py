@@ -63,7 +63,7 @@ async def test_a_job_of_a_killed_worker_is_finished_by_the_next(
 async def test_messages_that_a_killed_worker_took_with_it_are_sent_again(
     ledger: Ledger, feed: Feed, redis_url: str, origin: ImageServer, model: ImageServer
 ) -> None:
-    """As the broker's own loss (facts.md, Celery 1): the message is gone, and no worker ever claimed the job."""
+    """As the broker's own loss (docs/libraries.md, C1): the message is gone, and no worker ever claimed the job."""
     job = new_job().model_copy(update={"input": JobInput(image_url=origin.url(PHOTO))})
     await ledger.submissions.create(job)
     await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # its time has come
