@@ -68,7 +68,6 @@ def test_a_line_that_is_too_wide_is_found() -> None:
 
 
 PAPERS = re.compile(r"\b(?:facts|house|contract|style|faults|performance)\.md\b|\bshared/docs\b")
-TO_BE_REPLACED = {"jobs/broker/options.py", "jobs/broker/queue.py", "jobs/ledger/upkeep.py"}
 
 
 @pytest.mark.parametrize(("text", "is_found"), [("(facts.md, Celery 4)", True), ("docs/libraries.md", False)])
@@ -79,7 +78,7 @@ def test_a_reference_to_a_paper_of_elsewhere_is_found(text: str, *, is_found: bo
 def test_no_file_refers_to_papers_that_are_not_in_the_repository() -> None:
     texts = [path for path in TRACKED if path.suffix in {".py", ".lua", ".md", ".toml", ".yml", ".js", ".ts"}]
     found = {str(path.relative_to(ROOT)) for path in texts if path.exists() and PAPERS.search(path.read_text())}
-    assert sorted(found - TO_BE_REPLACED - {"tests/contract/test_docs.py"}) == []
+    assert sorted(found - {"tests/contract/test_docs.py"}) == []
 
 
 RECORDS = sorted((ROOT / "docs/decisions").glob("*.md"))
