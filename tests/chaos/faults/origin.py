@@ -18,7 +18,7 @@ from tests.support.image_server import (
     reset,
     silence,
 )
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 from tests.support.wait import eventually
 
 FETCH_LIMITS = {
@@ -60,7 +60,7 @@ async def f25(rig: Rig) -> None:
     with ExitStack() as stack:
         ports = {
             "origin": rig.origin.port,
-            "nobody": free_port(),
+            "nobody": closed_port(),
             "full": stack.enter_context(full_backlog()),
         }
         for job, kind in enumerate(kinds, start=first):

@@ -10,7 +10,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, first_claim, running_api
 from tests.support.jobs import result
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 CHAT = "/api/v1/chat"
 MESSAGES = f"{CHAT}/messages"
@@ -24,7 +24,7 @@ def _short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def away() -> JobsSettings:
-    return JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    return JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0"})
 
 
 def failure(reply: httpx.Response) -> tuple[int, str, str | None]:

@@ -11,7 +11,7 @@ from jobs.settings import JobsSettings
 from pipeline.types import Stage
 from tests.support.api_server import ApiServer, first_claim, running_api
 from tests.support.jobs import result
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 CLASSIFY = "/api/v1/scan/classify"
 PHOTO = {"image_url": "https://photos.example/cup.jpg", "user_input": "?"}
@@ -69,7 +69,7 @@ async def test_a_full_queue_is_a_failed_classification(jobs_settings: JobsSettin
 
 
 async def test_without_redis_it_is_a_failed_classification() -> None:
-    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0"})
     async with running_api(jobs) as api:
         reply = await api.client.post(CLASSIFY, json=PHOTO)
     assert outcome(reply) == (200, "failed", "queue.unavailable")

@@ -16,7 +16,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.types import Refusal, Stage
 from tests.support.api_server import ApiServer, running_api
 from tests.support.jobs import new_job, result
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 from tests.support.resources import copied_resources
 from workers.maintenance.heartbeat import Heartbeat
 
@@ -117,7 +117,7 @@ async def test_a_refusal_of_a_worker_is_visible_and_leaves_the_api_ready(api: Ap
 
 
 async def test_without_redis_the_process_is_healthy_and_not_ready() -> None:
-    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0", "redis_timeout": 0.3})
+    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0", "redis_timeout": 0.3})
     async with running_api(jobs) as api:
         assert (await api.client.get("/healthz")).status_code == 200
         reply = await api.client.get("/readyz")
@@ -134,7 +134,7 @@ async def test_without_redis_the_process_is_healthy_and_not_ready() -> None:
 
 
 async def test_readiness_never_tells_the_password_of_redis() -> None:
-    url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
+    url = f"redis://:hunter2@127.0.0.1:{closed_port()}/0"
     jobs = JobsSettings.model_validate({"redis_url": url, "redis_timeout": 0.3})
     async with running_api(jobs) as api:
         assert "hunter2" not in (await api.client.get("/readyz")).text

@@ -16,7 +16,7 @@ from jobs.redis.keys import OUTBOX
 from jobs.settings import JobsSettings
 from tests.support.api_server import ApiServer, first_claim, running_api
 from tests.support.jobs import result
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 SCAN = "/api/v1/scan"
 PHOTO = "https://photos.example/cup.jpg?signature=TOPSECRET"
@@ -101,7 +101,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(api: ApiServer) -> N
 
 async def test_a_job_that_the_broker_refused_is_sent_by_the_repeat(jobs_settings: JobsSettings) -> None:
     headers = {"Idempotency-Key": "order-17"}
-    deaf = jobs_settings.model_copy(update={"broker_url": _secret(f"redis://127.0.0.1:{free_port()}/0")})
+    deaf = jobs_settings.model_copy(update={"broker_url": _secret(f"redis://127.0.0.1:{closed_port()}/0")})
     async with running_api(deaf) as api:
         refused = await api.client.post(SCAN, json=body(), headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (503, "queue.unavailable")
@@ -260,7 +260,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(jobs_settings: Jo
 
 
 async def test_without_redis_the_api_starts_and_refuses_jobs_as_unavailable() -> None:
-    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0"})
     async with running_api(jobs) as api:
         answers = [await api.client.post(SCAN, json=body()), await _job_of_before(api)]
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "queue.unavailable")}

@@ -38,7 +38,7 @@ from pipeline.settings import PipelineSettings
 from tests.support import image_server as origin_answers
 from tests.support.addresses import addresses, is_public, urls
 from tests.support.image_server import ImageServer, full_backlog, image_server, redirect, reply
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 BODY = bytes(range(256)) * 40
 LIMITS: dict[str, Any] = {
@@ -97,7 +97,7 @@ async def test_a_proxy_of_the_environment_is_ignored(
     origin: ImageServer, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
     assert await fetcher.fetch(origin.on("/a.jpg", reply(200, BODY))) == BODY
 
 
@@ -366,7 +366,7 @@ async def test_a_host_that_does_not_take_connections_is_a_timeout(fetcher: Fetch
 
 
 async def test_a_refused_connection_is_unreachable(fetcher: Fetcher) -> None:
-    assert type(await refusal(fetcher, f"http://127.0.0.1:{free_port()}/a.jpg")) is SourceUnreachable
+    assert type(await refusal(fetcher, f"http://127.0.0.1:{closed_port()}/a.jpg")) is SourceUnreachable
 
 
 async def test_an_origin_without_tls_is_unreachable_by_https(origin: ImageServer, fetcher: Fetcher) -> None:
@@ -433,7 +433,7 @@ async def test_no_refusal_shows_the_query(origin: ImageServer, fetcher: Fetcher)
         origin.on("/away", redirect("http://127.0.0.3/?sig=secret")),
         origin.on("/loop", redirect("/loop?sig=secret")),
         origin.url("/none"),
-        f"http://127.0.0.1:{free_port()}/",
+        f"http://127.0.0.1:{closed_port()}/",
     ]
     errors = [await refusal(fetcher, f"{url}?sig=secret") for url in urls]
     assert not [error for error in errors if "secret" in str(error)]

@@ -10,7 +10,7 @@ from kit.address import AddressGuard
 from kit.errors import ConnectTimeout, HostNotFound, HttpError, ReadTimeout, Unreachable, UnsafeUrl
 from kit.http import GuardedClient
 from tests.support.image_server import cut, full_backlog, image_server, silence
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 Trouble = Callable[[ExitStack], str]
 """Sets up a server in trouble. Returns a URL that meets it, without its query."""
@@ -44,7 +44,7 @@ TROUBLES: list[tuple[Trouble, type[HttpError]]] = [
     (lambda _: "http://private.example/photo", UnsafeUrl),
     (lambda _: "http://unknown.example/photo", HostNotFound),
     (lambda _: "http://silent-name-server.example/photo", Unreachable),
-    (lambda _: f"http://127.0.0.1:{free_port()}/photo", Unreachable),
+    (lambda _: f"http://127.0.0.1:{closed_port()}/photo", Unreachable),
     (breaks_off, Unreachable),
     (full, ConnectTimeout),
     (silent, ReadTimeout),

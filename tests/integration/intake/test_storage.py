@@ -29,7 +29,7 @@ from pipeline.storage.local import FILES_PATH
 from pipeline.storage.s3 import S3Store
 from tests.support import image_server as origin_answers
 from tests.support.image_server import image_server, reply
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 from tests.support.s3_server import BUCKET, s3_server
 from tests.support.wait import eventually
 
@@ -260,7 +260,7 @@ async def test_s3_says_what_is_missing_too_long_or_out_of_reach(s3_settings: Pip
     client.put_object(Bucket=BUCKET, Key=key, Body=bytes(2000))
     small = open_store(s3_settings.model_copy(update={"fetch_max_bytes": 1999}))
     assert await code_of(lambda: small.read(key)) == SourceTooLarge.spec.code
-    nowhere = open_store(s3_settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{free_port()}"}))
+    nowhere = open_store(s3_settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{closed_port()}"}))
     assert await code_of(lambda: nowhere.read(key)) == SourceUnreachable.spec.code
     other = open_store(s3_settings.model_copy(update={"s3_bucket": "no-such-bucket"}))
     assert await code_of(lambda: other.read(key)) == "internal"

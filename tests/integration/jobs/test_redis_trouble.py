@@ -20,7 +20,7 @@ from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.jobs import completed, new_job, observation, paid, result
 from tests.support.openai_server import late, openai_server, well_behaved
-from tests.support.redis_server import RedisServer, free_port, start_redis
+from tests.support.redis_server import RedisServer, closed_port, start_redis
 from tests.support.relay import relay
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, SLOTS, ended, submit, working
@@ -111,7 +111,7 @@ async def test_a_policy_that_forgets_jobs_is_named(own_api: ApiServer, own_ledge
 
 
 async def test_a_read_only_replica_is_named(own_api: ApiServer, own_ledger: Ledger) -> None:
-    await own_ledger.client.replicaof("127.0.0.1", str(free_port()))
+    await own_ledger.client.replicaof("127.0.0.1", str(closed_port()))
     await eventually(lambda: _says(own_api, "replica"))  # Connections that it cut are found broken first.
     refused = await own_api.client.post("/api/v1/scan", json=BODY)
     assert (refused.status_code, refused.json()["code"]) == (503, "queue.unavailable")

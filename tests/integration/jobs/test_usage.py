@@ -21,7 +21,7 @@ from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import answer, completed, new_job, observation, paid, result
 from tests.support.openai_server import completed as responds
 from tests.support.openai_server import problem, purpose_of, well_behaved
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 from tests.support.usage import pass_a_day, spend, spent
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, Gate, ended, start_worker, submit, working
@@ -295,7 +295,7 @@ async def test_days_that_are_not_kept_cannot_be_asked_for(api: ApiServer, days: 
 
 
 async def test_nobody_can_say_while_redis_is_away() -> None:
-    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0", "redis_timeout": 0.3})
+    jobs = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0", "redis_timeout": 0.3})
     async with running_api(jobs) as api:
         reply = await api.client.get("/api/v1/usage")
     assert (reply.status_code, reply.json()["code"]) == (503, "queue.unavailable")

@@ -33,7 +33,7 @@ from tests.support import image_server, openai_server
 from tests.support.image_server import Answer, ImageServer, Request, reply
 from tests.support.jobs import observation
 from tests.support.openai_server import SEEN, WRITTEN, completed, problem
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 
 TEXTS = Texts.load(RESOURCES)
 RULEBOOK = Rulebook.load(RESOURCES)
@@ -316,7 +316,7 @@ async def test_each_failure_has_its_entry_in_the_catalogue(
 
 
 async def test_no_server_is_unavailable(server: ImageServer) -> None:
-    async with client_of(server, openai_base_url=f"http://127.0.0.1:{free_port()}/v1") as client:
+    async with client_of(server, openai_base_url=f"http://127.0.0.1:{closed_port()}/v1") as client:
         assert await code_of(client, server, reply(200)) == "model.unavailable"
 
 

@@ -20,7 +20,7 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.models import ModelPaused
-from tests.support.redis_server import free_port
+from tests.support.redis_server import closed_port
 from tests.support.wait import eventually
 from workers.execute.gate import MAX_SPREAD_SECONDS, CircuitBreaker
 
@@ -284,7 +284,7 @@ async def _refusal(gate: CircuitBreaker) -> ModelPaused:
 
 
 async def test_trouble_with_redis_stops_no_call() -> None:
-    settings = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    settings = JobsSettings.model_validate({"redis_url": f"redis://127.0.0.1:{closed_port()}/0"})
     ledger = Ledger.connect(settings)
     gate = gate_of(ledger, per_minute=1)
     for _ in range(3):

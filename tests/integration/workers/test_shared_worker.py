@@ -14,7 +14,7 @@ from jobs.ledger.ledger import Ledger
 from tests.support import image_server as origin_answers
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.openai_server import late, openai_server, problem, purpose_of, refusal, well_behaved
-from tests.support.redis_server import RedisServer, free_port, start_redis
+from tests.support.redis_server import RedisServer, closed_port, start_redis
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, SLOTS, at_rest, ended, submit, worker_process
 
@@ -144,7 +144,7 @@ async def test_many_jobs_that_fail_at_once_are_all_tried_as_often_as_they_should
     ledger: Ledger, feed: Feed, queue: JobQueue
 ) -> None:
     """Their retries are planned while their first messages are still being sent."""
-    refusing = f"http://127.0.0.1:{free_port()}/a.jpg"
+    refusing = f"http://127.0.0.1:{closed_port()}/a.jpg"
     ids = await asyncio.gather(*(submit(ledger, queue, refusing) for _ in range(100)))
     jobs = await asyncio.gather(*(ended(feed, job_id) for job_id in ids))
     assert Counter((job.error and job.error.code, job.attempts) for job in jobs) == {("source.unreachable", 3): 100}
