@@ -17,7 +17,9 @@ def wait_until(predicate: Callable[[], bool], *, within: float = PATIENCE_SECOND
         time.sleep(every)
 
 
-async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = PATIENCE_SECONDS, every: float = 0.02) -> None:
+async def eventually(
+    predicate: Callable[[], Awaitable[bool]], *, within: float = PATIENCE_SECONDS, every: float = 0.02
+) -> None:
     """`wait_until` for a predicate that awaits."""
     end = time.monotonic() + within
     while not await predicate():
