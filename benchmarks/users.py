@@ -93,7 +93,7 @@ class Users:
 
 async def run(options: argparse.Namespace) -> None:
     begins = time.monotonic() + options.warm_up
-    users = Users(options.api, options.photo, (begins, begins + options.seconds), told=not options.ignore_text)
+    users = Users(options.api, options.photo, (begins, begins + options.seconds), told=not options.untold)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:

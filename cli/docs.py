@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from pydantic import SecretStr
@@ -20,8 +21,8 @@ from pipeline.knowledge.texts import Texts
 from pipeline.settings import RESOURCES, PipelineSettings
 from pipeline.types import Locale
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+PROJECT = Path(__file__).parent.parent
+DOCS = PROJECT / "docs"
 
 TREE_PACKAGES = ("kit", "pipeline", "jobs", "workers", "api", "client", "cli")
 TREE_START = "<!-- The tree is made by `make docs` from the docstrings. -->\n"
@@ -142,8 +143,8 @@ def openapi() -> str:
 
 def architecture() -> str:
     """ARCHITECTURE.md, written by hand but for its tree: each file with the first words of its docstring."""
-    before, rest = (ROOT / "ARCHITECTURE.md").read_text().split(TREE_START)
-    lines = [line for package in TREE_PACKAGES for line in (*_room(ROOT / package), "")]
+    before, rest = (PROJECT / "ARCHITECTURE.md").read_text().split(TREE_START)
+    lines = [line for package in TREE_PACKAGES for line in (*_room(PROJECT / package), "")]
     return "\n".join([f"{before}{TREE_START}", "```", *lines[:-1], f"```\n{TREE_END}{rest.partition(TREE_END)[2]}"])
 
 
@@ -152,8 +153,8 @@ DOCUMENTS: Mapping[Path, Callable[[], str]] = {
     DOCS / "settings.md": settings,
     DOCS / "redis-keys.md": redis_keys,
     DOCS / "openapi.json": openapi,
-    ROOT / ".env.example": env_example,
-    ROOT / "ARCHITECTURE.md": architecture,
+    PROJECT / ".env.example": env_example,
+    PROJECT / "ARCHITECTURE.md": architecture,
 }
 
 
@@ -193,7 +194,8 @@ def _messages(texts: Texts, catalogue: Mapping[str, ErrorSpec]) -> Iterator[str]
         yield f"**`{code}`**"
         for locale in Locale:
             text = texts.error(code, locale)
-            yield f"- {text.title}: {text.message} {text.advice}"
+            line = f"- {text.title}: {text.message} {text.advice}"
+            yield fill(line, MAX_COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         yield ""
 
 

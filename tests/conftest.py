@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from jobs.redis.keys import PERMANENT_KEYS
-from tests.support.redis_server import RedisServer, start_redis
+from tests.support.redis_server import RedisServer, other_clients, start_redis
+from tests.support.wait import wait_until
 
 SETTINGS = (
     "OPENAI_", "VISION_MODEL", "TEXT_MODEL", "FALLBACK_MODEL", "MODEL_BUDGET", "REDIS_URL", "BROKER_URL", "FETCH_ALLOW",
@@ -30,6 +31,7 @@ LONG = (
     "tests/integration/jobs/test_redis_trouble.py",
     "tests/e2e/test_demo.py",
     "tests/integration/workers/test_worker.py",
+    "tests/integration/workers/test_shared_worker.py",
     "tests/integration/jobs/test_usage.py",
     "tests/integration/api/test_streams.py",
     "tests/integration/jobs/test_rabbitmq.py",
@@ -84,11 +86,17 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> Iterator[str]:
-    """An empty Redis. Afterwards each key must have a TTL or be on the short permanent list."""
+    """An empty Redis. What outlives the test fails it: a key that stays for ever, a process that is still connected.
+
+    A worker that a whole module shares is connected before, and rests between two tests (`tests/support/worker.py`).
+    """
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
+        is_shared = bool(other_clients(client))
         yield redis_server.url
         assert _keys_for_ever(client) == []
+        if not is_shared:
+            wait_until(lambda: other_clients(client) == [])
 
 
 def _keys_for_ever(client: redis.Redis) -> list[str]:

@@ -11,7 +11,7 @@ HEARTBEAT_SECONDS = 10
 """A worker takes RabbitMQ for lost after two of them."""
 
 CONSUMER_TIMEOUT_SECONDS = 10.0
-"""Seconds that a worker's broker thread may wait for Redis; kombu has no limit by default (facts.md, Celery 9)."""
+"""Seconds that a worker's broker thread may wait for Redis; kombu's default has no limit (docs/libraries.md, C9)."""
 
 MAX_DELIVERIES = 10
 """Deliveries of one message before RabbitMQ dead-letters it. The ledger ends a job long before that."""

@@ -1,6 +1,6 @@
 """The way into the queue: task name + job id.
 
-A publish has three outcomes: sent, rejected, unknown (facts.md, Celery 3). So a failure here never undoes a job:
+A publish has three outcomes: sent, rejected, unknown (docs/libraries.md, C3). So a failure here never undoes a job:
 the ledger's outbox still lists it, and the sweep sends it again under the same id.
 """
 

@@ -12,7 +12,7 @@ from jobs.redis.keys import DEADLINES, LEASES, OUTBOX
 RESEND_AFTER = 15.0
 """Seconds from the moment a message should be in the queue to the next one, if no worker has claimed the job.
 
-Redis hands out a message and forgets it before the worker knows it (facts.md, Celery 1), so it may be lost even then.
+Redis hands out a message and forgets it before the worker knows it (docs/libraries.md, C1), so it may still be lost.
 """
 
 MAX_JOBS_PER_PASS = 1000

@@ -6,7 +6,7 @@ from tests.chaos import faults
 from tests.chaos.registry import REGISTRY
 from tests.chaos.run import run
 
-JOBS = 24
+JOBS = 16
 
 TIMED = {"I8", "time"}
 """Bars on time, which are for a machine that does nothing else."""

@@ -57,6 +57,12 @@ def start_redis(folder: Path) -> RedisServer:
     return RedisServer(port, folder, process)
 
 
+def other_clients(client: redis.Redis) -> list[str]:
+    """Addresses of all who are connected beside this client."""
+    own = client.client_id()
+    return [each["addr"] for each in client.client_list() if int(each["id"]) != own]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,8 @@ from jobs.errors import LedgerUnavailable
 from jobs.feed.feed import Feed
 from jobs.ledger.ledger import Ledger
 from jobs.model import Job
-from jobs.redis.keys import WORKERS
+from jobs.redis.keys import LEASES, WORKERS
+from jobs.redis.keys import model as model_key
 from pipeline.types import JobInput
 from tests.support.image_server import Answer, ImageServer, Request
 from tests.support.jobs import new_job
@@ -75,6 +76,35 @@ def worker_process(
             process.kill()
             process.wait()
             client.delete(WORKERS)
+
+
+def let_rest(redis_url: str) -> None:
+    """Between two tests that share a worker: it has no job left, and remembers no pause of a model.
+
+    Fails the test whose job outlives it.
+    """
+    with redis.Redis.from_url(redis_url, socket_timeout=20) as client:
+        wait_until(lambda: client.zcard(LEASES) == 0)
+        paused = [key for key in client.scan_iter(match=model_key("*")) if client.hexists(key, "until")]
+        for key in paused:
+            client.delete(key)
+            _wait_for_reports(client, key.decode())
+
+
+def at_rest(model: ImageServer, redis_url: str) -> Iterator[ImageServer]:
+    """For a fixture: the model of a shared worker, well-behaved and not yet asked for anything."""
+    model.fallback = well_behaved
+    model.requests.clear()
+    yield model
+    let_rest(redis_url)
+
+
+def _wait_for_reports(client: redis.Redis, key: str) -> None:
+    """The worker renews its copy of a model's state with each report. Two of them: one may have been on its way."""
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # not annotated
+        reports = (each for each in monitor.listen() if each["client_type"] != "lua" and key in each["command"])
+        next(reports)
+        next(reports)
 
 
 class Gate:

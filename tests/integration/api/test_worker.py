@@ -15,9 +15,9 @@ from pipeline.settings import PipelineSettings
 from tests.support.api_server import ApiServer, running_api
 from tests.support.image_server import ImageServer, image_server, reply
 from tests.support.openai_server import openai_server, purpose_of, well_behaved
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, start_redis
 from tests.support.wait import eventually
-from tests.support.worker import Gate, worker_process
+from tests.support.worker import Gate, at_rest, worker_process
 
 SCAN = "/api/v1/scan"
 
@@ -28,7 +28,15 @@ def photo(samples: Path) -> Iterator[str]:
         yield origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Of the shared worker alone."""
+    server = start_redis(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
     """The model of a worker with one slot, and with a short lease, so that it soon hears of a cancel."""
     with openai_server() as model, worker_process(redis_server.url, model, concurrency=1, WORKERS_LEASE="1"):
@@ -36,11 +44,8 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def model(_serving: ImageServer) -> ImageServer:
-    """Well-behaved, and not yet asked for anything."""
-    _serving.fallback = well_behaved
-    _serving.requests.clear()
-    return _serving
+def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
+    yield from at_rest(_serving, redis_url)
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ class Walk(RuleBasedStateMachine):
 
 def test_no_order_of_operations_breaks_the_table_of_transitions(redis_url: str) -> None:
     bounds = settings(
-        max_examples=30,
+        max_examples=15,
         stateful_step_count=60,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -31,9 +31,9 @@ from tests.support.openai_server import (
     streamed,
     well_behaved,
 )
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, start_redis
 from tests.support.wait import eventually
-from tests.support.worker import worker_process
+from tests.support.worker import at_rest, worker_process
 
 CHAT = "/api/v1/chat"
 NO_STORE = {
@@ -53,7 +53,15 @@ def photo(samples: Path) -> Iterator[str]:
         yield origin.on("/glass.jpg", reply(200, (samples / "glass-1.jpg").read_bytes()))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Of the shared worker alone."""
+    server = start_redis(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
     """The worker's upload store is down all the time."""
     with openai_server() as model, worker_process(redis_server.url, model, concurrency=32, **NO_STORE):
@@ -61,11 +69,8 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def model(_serving: ImageServer) -> ImageServer:
-    """Well-behaved, and not yet asked for anything."""
-    _serving.fallback = well_behaved
-    _serving.requests.clear()
-    return _serving
+def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
+    yield from at_rest(_serving, redis_url)
 
 
 @pytest.fixture
@@ -420,7 +425,7 @@ async def test_a_queue_that_is_away_is_a_typed_answer(jobs_settings: JobsSetting
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(jobs_settings: JobsSettings, model: ImageServer) -> None:
-    model.fallback = lambda _request: streamed(["가"] * 100, pause=0.1)
+    model.fallback = lambda _request: streamed(["가"] * 30, pause=0.1)
     async with running_api(jobs_settings, chat_wait=1.0) as api:
         body = await answered(api, "유리병")
     assert body["error_code"] == "job.deadline_exceeded"
@@ -447,7 +452,7 @@ async def test_a_job_whose_asker_has_gone_still_ends(api: ApiServer, model: Imag
 
 
 async def test_an_api_that_stops_says_to_come_back(jobs_settings: JobsSettings, model: ImageServer) -> None:
-    model.fallback = writing(["가 "] * 100)
+    model.fallback = writing(["가 "] * 20)
     async with running_api(jobs_settings) as api:
         asking = asyncio.create_task(answered(api, "유리병"))
         await eventually(lambda: _has_begun(model))

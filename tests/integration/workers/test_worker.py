@@ -1,17 +1,11 @@
 """A real worker process: its jobs come over a real Redis, from a real origin, through a real SDK."""
 
-import asyncio
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
-
-import orjson
-import pytest
+from typing import Any
 
 from jobs.broker.queue import JobQueue
 from jobs.errors import LedgerUnavailable
@@ -24,121 +18,12 @@ from pipeline.settings import PipelineSettings
 from pipeline.storage import Channel, LocalStore, new_key
 from pipeline.types import AnswerForm, JobInput
 from tests.support import image_server as origin_answers
-from tests.support.image_server import Answer, ImageServer, Request
+from tests.support.image_server import ImageServer
 from tests.support.jobs import new_job
-from tests.support.openai_server import late, problem, purpose_of, refusal, streamed, well_behaved
-from tests.support.redis_server import free_port, start_redis
+from tests.support.openai_server import purpose_of, streamed, well_behaved
+from tests.support.redis_server import start_redis
 from tests.support.wait import eventually
 from tests.support.worker import PHOTO, ended, submit, working
-
-
-@pytest.fixture
-async def worker(ledger: Ledger, redis_url: str, model: ImageServer) -> AsyncIterator[subprocess.Popen[bytes]]:
-    async with working(ledger, redis_url, model) as process:
-        yield process
-
-
-async def settled(ledger: Ledger) -> bool:
-    """No message waits and no job runs."""
-    return await ledger.fleet.running() == 0 and int(await cast("Any", ledger.client.llen("bunri.jobs"))) == 0
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_job_passes_every_stage_once_and_pays_for_two_calls(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    job_id = await submit(ledger, queue, origin.url(PHOTO))
-    job = await ended(feed, job_id)
-    assert job.result is not None
-    assert job.result.rule.category == "유리병"
-    assert (job.usage.output_tokens, job.model) == (200, "gpt-5.6-terra")
-    assert [purpose_of(request) for request in model.requests] == ["vision", "answer"]
-    events = [orjson.loads(event.data) for event in await ledger.submissions.events(job_id)]
-    assert [(event["stage"], event["status"]) for event in events] == [
-        ("queued", "completed"),
-        *((stage, status) for stage in ("fetch", "vision", "rule", "answer") for status in ("started", "completed")),
-        ("reward", "skipped"),
-        ("done", "completed"),
-    ]
-    assert [event["progress"] for event in events] == sorted(event["progress"] for event in events)
-    await eventually(lambda: settled(ledger))
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_message_that_comes_twice_runs_the_job_once(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    job_id = await submit(ledger, queue, origin.url(PHOTO))
-    await queue.enqueue(job_id)
-    job = await ended(feed, job_id)
-    await queue.enqueue(job_id)
-    await eventually(lambda: settled(ledger))
-    assert job.attempts == 1
-    assert len(model.requests) == 2
-
-
-@pytest.mark.usefixtures("worker")
-async def test_the_same_photo_and_question_cost_no_second_call(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    first = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
-    again = await ended(feed, await submit(ledger, queue, origin.url(PHOTO) + "?another=link"))
-    assert len(model.requests) == 2
-    assert (first.cached, again.cached, again.usage.output_tokens) == (False, True, 0)
-    assert (again.model, again.result) == (
-        first.model,
-        first.result and first.result.model_copy(update={"cached": True}),
-    )
-    events = [orjson.loads(event.data) for event in await ledger.submissions.events(again.job_id)]
-    stages = {event["stage"] for event in events if event["status"] == "completed"}
-    assert stages >= {"fetch", "vision", "rule", "answer", "done"}
-    for other in ({"user_input": "뚜껑은요?"}, {"locale": "en"}, {"fresh": True}):
-        assert not (await ended(feed, await submit(ledger, queue, origin.url(PHOTO), **other))).cached
-    assert len(model.requests) == 8
-
-
-@pytest.mark.usefixtures("worker")
-async def test_identical_jobs_at_the_same_time_share_one_pair_of_calls(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    model.fallback = lambda request: late(well_behaved(request), 0.5)
-    ids = [await submit(ledger, queue, origin.url(PHOTO)) for _ in range(5)]
-    jobs = [await ended(feed, job_id) for job_id in ids]
-    assert sorted(job.cached for job in jobs) == [False, True, True, True, True]
-    assert len(model.requests) == 2
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_job_that_waits_for_another_goes_on_when_that_one_fails(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    asked = Counter[str]()
-
-    def refuse_the_first(request: Request) -> Answer:
-        asked[purpose_of(request)] += 1
-        return late(refusal(), 0.5) if asked["vision"] == 1 else well_behaved(request)
-
-    model.fallback = refuse_the_first
-    ids = [await submit(ledger, queue, origin.url(PHOTO)) for _ in range(3)]
-    jobs = [await ended(feed, job_id) for job_id in ids]
-    assert sorted(job.status for job in jobs) == ["completed", "completed", "failed"]
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_retry_resumes_after_the_last_stage_that_was_paid_for(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    seen = Counter[str]()
-
-    def answer_fails_once(request: Request) -> Answer:
-        seen[purpose_of(request)] += 1
-        return problem(503) if seen["answer"] == 1 else well_behaved(request)
-
-    model.fallback = answer_fails_once
-    job = await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))
-    assert (job.status, job.attempts) == ("completed", 2)
-    assert seen == {"vision": 1, "answer": 2}
-    assert len(origin.requests) == 1
 
 
 async def test_a_job_in_flight_when_its_worker_stops_is_finished_by_the_next(
@@ -175,21 +60,10 @@ async def test_a_job_of_a_killed_worker_is_finished_by_the_next(
     assert (job.status, job.attempts) == ("completed", 2)
 
 
-@pytest.mark.usefixtures("worker")
-async def test_many_jobs_that_fail_at_once_are_all_tried_as_often_as_they_should(
-    ledger: Ledger, feed: Feed, queue: JobQueue
-) -> None:
-    """Their retries are planned while their first messages are still being sent."""
-    refusing = f"http://127.0.0.1:{free_port()}/a.jpg"
-    ids = await asyncio.gather(*(submit(ledger, queue, refusing) for _ in range(100)))
-    jobs = await asyncio.gather(*(ended(feed, job_id) for job_id in ids))
-    assert Counter((job.error and job.error.code, job.attempts) for job in jobs) == {("source.unreachable", 3): 100}
-
-
 async def test_messages_that_a_killed_worker_took_with_it_are_sent_again(
     ledger: Ledger, feed: Feed, redis_url: str, origin: ImageServer, model: ImageServer
 ) -> None:
-    """As the broker's own loss (facts.md, Celery 1): the message is gone, and no worker ever claimed the job."""
+    """As the broker's own loss (docs/libraries.md, C1): the message is gone, and no worker ever claimed the job."""
     job = new_job().model_copy(update={"input": JobInput(image_url=origin.url(PHOTO))})
     await ledger.submissions.create(job)
     await ledger.client.zadd(OUTBOX, {job.job_id: 1.0})  # its time has come
@@ -259,19 +133,6 @@ async def _job(ledger: Ledger, job_id: str) -> Job:
     job = await ledger.submissions.get(job_id)
     assert job is not None
     return job
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_cancelled_job_is_stopped_and_its_worker_goes_on(
-    ledger: Ledger, feed: Feed, queue: JobQueue, origin: ImageServer, model: ImageServer
-) -> None:
-    model.fallback = lambda _request: origin_answers.silence()
-    job_id = await submit(ledger, queue, origin.url(PHOTO))
-    await eventually(lambda: _has_asked(model, "vision"))
-    await ledger.submissions.cancel(job_id)
-    model.fallback = well_behaved
-    assert (await ended(feed, await submit(ledger, queue, origin.url(PHOTO)))).status == "completed"
-    assert (await ended(feed, job_id)).status == "cancelled"
 
 
 async def test_a_chat_that_is_cancelled_while_it_is_written_holds_its_slot_no_longer(
