@@ -132,7 +132,7 @@ async def submit(ledger: Ledger, queue: JobQueue, url: str, *, deadline: float =
     return job.job_id
 
 
-async def ended(feed: Feed, job_id: str, *, within: float = 30.0) -> Job:
+async def ended(feed: Feed, job_id: str, *, within: float = 90.0) -> Job:
     job = await feed.wait(job_id, within)
     assert job is not None
     assert job.status.is_final

@@ -36,9 +36,10 @@ async def test_each_message_carries_the_job_id_and_nothing_else(queue: JobQueue,
 
 async def test_a_message_is_what_celery_itself_sends(queue: JobQueue, redis_url: str, ledger: Ledger) -> None:
     job_id = new_job_id()
-    with Celery("bunri", broker=redis_url, set_as_current=False) as app:
-        app.conf.update(task_default_queue="bunri.jobs", task_ignore_result=True)
-        await asyncio.to_thread(app.send_task, RUN_JOB, (job_id,), task_id=job_id)
+    app = Celery("bunri", broker=redis_url, set_as_current=False)
+    app.conf.update(task_default_queue="bunri.jobs", task_ignore_result=True)
+    with app.connection_for_write() as connection:
+        await asyncio.to_thread(app.send_task, RUN_JOB, (job_id,), task_id=job_id, connection=connection)
     await queue.enqueue(job_id)
     await queue.enqueue(job_id)
     first, second, theirs = [orjson.loads(each) for each in await ledger.client.lrange("bunri.jobs", 0, -1)]
