@@ -69,9 +69,15 @@ e2e: $(SYNCED) $(CHROMIUM) ## Tests of real processes, and of the page in a real
 
 # Of what it says. The shipped model names 53 of the 60, so two more misses are let pass.
 FLOOR := 0.85
+# The names of the ministry's dictionary, which no author of the lexicon chose (0.993 now), and our own 952 (0.967).
+DICTIONARY := tests/data/dictionary.jsonl
+QUESTIONS_FLOOR := 0.98
+OWN_QUESTIONS_FLOOR := 0.95
 
-eval: $(SYNCED) ## The local model over samples/golden: figures, and an error below the floor
+eval: $(SYNCED) ## The local models over samples/golden and the questions: figures, and an error below the floor
 	$(BIN)/bunri eval samples/golden --model local --fail-below $(FLOOR)
+	$(BIN)/bunri eval --questions $(DICTIONARY) --split names --model local --fail-below $(QUESTIONS_FLOOR)
+	$(BIN)/bunri eval --questions tests/data/questions.jsonl --model local --fail-below $(OWN_QUESTIONS_FLOOR)
 
 docs: $(SYNCED) ## Write the generated documents anew
 	$(BIN)/python -m cli.docs

@@ -114,6 +114,9 @@ def evaluate(
         typer.Argument(metavar="DIR|MANIFEST", help="Folders named by label, a folder with labels.csv, or a JSONL."),
     ] = None,
     *,
+    questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead of photos: a JSONL of labelled questions in words.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="`local`, or the configured model.")] = None,
     labels: Annotated[Path | None, typer.Option(help="JSON: label → category, for labels of your own.")] = None,
     split: Annotated[str | None, typer.Option(help="Only photos of this split of the manifest.")] = None,
@@ -130,21 +133,23 @@ def evaluate(
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show what B changed, and run nothing.")
     ] = None,
 ) -> None:
-    """Run a model over labelled photos and count. Exits 1 below --fail-below, 2 if it could not be tried."""
+    """Run a model over labelled photos or questions, and count. Exits 1 below --fail-below, 2 if it cannot be tried."""
     from cli.evaluation import command
     from cli.evaluation.records import CannotEvaluate
     from kit.logs import configure_logs
 
     check_settings()
     configure_logs("warning", process="eval")
-    if (source is None) == (compare is None):
-        give_up("name a folder or manifest of labelled photos, or two reports to --compare")
+    if [source, questions, compare].count(None) != 2:  # noqa: PLR2004 - one of the three is given
+        give_up("name a folder or manifest of labelled photos, or --questions FILE, or two reports to --compare")
     try:
         if compare is not None:
             command.show_comparison(*compare, json, out)
-        elif source is not None:
+        elif (data := source or questions) is not None:
             outputs = command.Outputs(json, html, png)
-            request = command.EvaluationRequest(source, model, labels, split, limit, concurrency, fresh, outputs)
+            request = command.EvaluationRequest(
+                data, model, labels, split, limit, concurrency, fresh, outputs, questions=questions is not None
+            )
             report = run(command.evaluate(request, out=out, err=err))
             if fail_below is not None and (miss := command.floor_missed(report, fail_below)):
                 notify(miss)

@@ -19,7 +19,8 @@ from cli.evaluation.matrix import matrix_of
 from cli.evaluation.metrics import figures_of, item_of, latency_of
 from cli.evaluation.page import mistakes_of, render_page
 from cli.evaluation.predict import CONCURRENCY_HOSTED, Predictor, open_predictor, predict_all
-from cli.evaluation.records import CannotEvaluate, Labelled, Prediction, Report, Run, Verdict
+from cli.evaluation.questions import labelled_questions
+from cli.evaluation.records import NOT_WASTE, CannotEvaluate, Labelled, Prediction, Report, Run, Verdict
 from pipeline.errors import PipelineError
 from pipeline.intake.decode import ImageDecoder
 from pipeline.knowledge.rulebook import Rulebook
@@ -55,6 +56,7 @@ class EvaluationRequest:
     """The options of `bunri eval`."""
 
     source: Path
+    """Photos; or, with `questions`, a file of questions."""
     model: str | None = None
     labels: Path | None = None
     split: str | None = None
@@ -62,6 +64,7 @@ class EvaluationRequest:
     concurrency: int | None = None
     fresh: bool = False
     outputs: Outputs = Outputs()
+    questions: bool = False
 
 
 async def evaluate(request: EvaluationRequest, *, out: Console, err: Console) -> Report:
@@ -69,11 +72,13 @@ async def evaluate(request: EvaluationRequest, *, out: Console, err: Console) ->
     request.outputs.check()
     settings = PipelineSettings()
     started_at, start = datetime.now(UTC), time.monotonic()
-    async with open_predictor(settings, request.model) as predictor:
+    async with open_predictor(settings, request.model, reads_questions=request.questions) as predictor:
         rulebook = predictor.knowledge.rulebook
-        photos = load_labels(rulebook, settings.resources, request.labels).apply(
-            labelled_photos(request.source, request.split)
-        )
+        labels = load_labels(rulebook, settings.resources, request.labels)
+        if request.questions:
+            photos = labelled_questions(request.source, request.split, labels, rulebook)
+        else:
+            photos = labels.apply(labelled_photos(request.source, request.split))
         if request.limit is not None:
             photos = spread(photos, request.limit)
         concurrency = request.concurrency or (1 if predictor.is_local else CONCURRENCY_HOSTED)
@@ -139,8 +144,9 @@ def _report(
     photos: Sequence[Labelled], predictions: Sequence[Prediction], predictor: Predictor, rulebook: Rulebook, run: Run
 ) -> Report:
     items = tuple(item_of(photo, prediction) for photo, prediction in zip(photos, predictions, strict=True))
-    names = {name: rulebook.middle(name).en for name in rulebook.middles()}
+    names = {name: rulebook.middle(name).en for name in rulebook.middles()} | {NOT_WASTE: "Not about waste"}
     return Report(
+        of="questions" if any(photo.question for photo in photos) else "photos",
         by=predictor.identity,
         labels={photo.label: photo.truth for photo in photos},
         figures=figures_of(items, names),
@@ -154,7 +160,7 @@ async def _write(report: Report, photos: Sequence[Labelled], outputs: Outputs, s
         if outputs.json is not None:
             _write_json(report, outputs.json)
         if outputs.png is not None:
-            title = f"{report.by.model}: {percent(report.figures.accuracy)} of {report.figures.photos} photos"
+            title = f"{report.by.model}: {percent(report.figures.accuracy)} of {report.figures.photos} {report.of}"
             draw_matrix(matrix_of(report.figures), title, outputs.png)
         if outputs.html is not None:
             pictures = await _thumbnails(report, photos, settings)
@@ -181,7 +187,7 @@ async def _thumbnails(report: Report, photos: Sequence[Labelled], settings: Pipe
     pictures = {}
     try:
         for photo in photos:
-            if photo.photo in wanted:
+            if photo.photo in wanted and not photo.question:
                 try:
                     pictures[photo.photo] = await decoder.prepare(photo.path.read_bytes())
                 except (PipelineError, OSError):

@@ -35,6 +35,7 @@ class Comparison(Strict):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    of: Literal["photos", "questions"] = "photos"
     before: Identity
     after: Identity
     photos: int
@@ -69,6 +70,7 @@ def compare(before: Report, after: Report) -> Comparison:
     )
     sums = {change: sum(item.change is change for item in items) for change in Change}
     return Comparison(
+        of=after.of,
         before=before.by,
         after=after.by,
         photos=len(pairs),

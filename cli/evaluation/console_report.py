@@ -11,16 +11,22 @@ from rich.text import Text
 
 from cli.evaluation.comparison import Comparison
 from cli.evaluation.matrix import matrix_of
-from cli.evaluation.records import Figures, Report, Run, Verdict
+from cli.evaluation.records import Figures, Report, Verdict
 
 MAX_SHOWN_CHANGES = 100
+
+MAX_SHOWN_COLUMNS = 12
+"""A wider confusion matrix cannot be read on a console; the page and the picture have it."""
 
 
 def print_report(report: Report, console: Console) -> None:
     figures = report.figures
     console.print(f"{report.by.model}, pipeline {report.by.pipeline_version}", highlight=False, markup=False)
-    console.print(_summary(figures), _classes(figures), _matrix(figures), _calibration(figures), _selective(figures))
-    console.print(*run_lines(report.run), sep="\n", highlight=False, markup=False)
+    console.print(_summary(report), _classes(report))
+    if len(matrix_of(figures).said) <= MAX_SHOWN_COLUMNS:
+        console.print(_matrix(figures))
+    console.print(_calibration(report), _selective(figures))
+    console.print(*run_lines(report), sep="\n", highlight=False, markup=False)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -35,10 +41,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     lines += [f"after:  {comparison.after.model}, pipeline {comparison.after.pipeline_version}"]
     lines += [", ".join(f"{count} {change}" for change, count in comparison.sums.items())]
     before, after = percent(comparison.accuracy_before), percent(comparison.accuracy_after)
-    lines += [f"accuracy {before} → {after} over {comparison.photos} photos in both"]
+    lines += [f"accuracy {before} → {after} over {comparison.photos} {comparison.of} in both"]
     lines += [f"by chance alone, a change as uneven as this one has the probability {comparison.chance:.3f}"]
     for name, photos in (("before", comparison.only_before), ("after", comparison.only_after)):
-        lines += [f"{len(photos)} photos are only in the report {name}"] if photos else []
+        lines += [f"{len(photos)} {comparison.of} are only in the report {name}"] if photos else []
     console.print("\n".join(lines), highlight=False, markup=False)
 
 
@@ -51,16 +57,18 @@ def progress_bar(console: Console, *, total: int) -> Iterator[Callable[[int], No
         yield lambda right: progress.update(task, advance=1, right=right)
 
 
-def run_lines(run: Run) -> list[str]:
+def run_lines(report: Report) -> list[str]:
     """Latency, tokens, cost and duration, a line each."""
+    run = report.run
     usage = run.usage
     latency = f"p50 {_seconds(run.latency.p50)}, p95 {_seconds(run.latency.p95)}"
     tokens = f"{usage.input_tokens} in ({usage.cached_tokens} of them cached), {usage.output_tokens} out"
+    stage = "vision" if report.of == "photos" else "question"
     return [
-        f"latency of the vision stage: {latency}, {run.concurrency} at once",
+        f"latency of the {stage} stage: {latency}, {run.concurrency} at once",
         f"tokens: {tokens}",
         f"cost: {usage.cost_usd:.4f} US dollars" if run.priced else "cost: no price is known: PIPELINE_PRICES",
-        f"{run.seconds:.1f} s, {run.resumed} photos taken from an earlier run",
+        f"{run.seconds:.1f} s, {run.resumed} {report.of} taken from an earlier run",
     ]
 
 
@@ -72,25 +80,28 @@ def _seconds(seconds: float | None) -> str:
     return "–" if seconds is None else f"{seconds:.3f} s"
 
 
-def _summary(figures: Figures) -> Table:
+def _summary(report: Report) -> Table:
+    figures = report.figures
     table = Table(box=None, show_header=False)
     count = figures.verdicts
-    right = f"{count[Verdict.RIGHT]} of {figures.photos} photos"
+    right = f"{count[Verdict.RIGHT]} of {figures.photos} {report.of}"
     rest = ", ".join(f"{count[each]} {each}" for each in Verdict if each is not Verdict.RIGHT)
     table.add_row("accuracy", Text(percent(figures.accuracy), style="bold"), f"{right}; {rest}")
     table.add_row("guesses", percent(figures.guess_accuracy), "right, whether they were said or not")
-    table.add_row("macro-F1", f"{figures.macro_f1:.3f}", "over the categories that have photos")
+    table.add_row("confidently wrong", percent(figures.confidently_wrong), "another category was said")
+    table.add_row("unknown", percent(figures.unknown), "no category was said, and there is one")
+    table.add_row("macro-F1", f"{figures.macro_f1:.3f}", f"over the categories that have {report.of}")
     for code, photos in figures.errors.items():
         table.add_row("error", str(photos), Text(code, style="red"))
     return table
 
 
-def _classes(figures: Figures) -> Table:
-    numbers = _numbers("precision", "recall", "F1", "photos", "abstained", "failed")
+def _classes(report: Report) -> Table:
+    numbers = _numbers("precision", "recall", "F1", report.of, "wrong", "abstained", "failed")
     table = Table("category", "", *numbers, box=box.SIMPLE_HEAD)
-    for each in figures.classes:
+    for each in report.figures.classes:
         shares = (percent(each.precision), percent(each.recall), "–" if each.f1 is None else f"{each.f1:.3f}")
-        counts = (str(each.support), str(each.abstained), str(each.failed))
+        counts = (str(each.support), str(each.wrong), str(each.abstained), str(each.failed))
         table.add_row(each.category, each.name, *shares, *counts)
     return table
 
@@ -105,10 +116,10 @@ def _matrix(figures: Figures) -> Table:
     return table
 
 
-def _calibration(figures: Figures) -> Table:
-    found = figures.calibration
+def _calibration(report: Report) -> Table:
+    found = report.figures.calibration
     ece = "–" if found.ece is None else f"{found.ece:.3f}"
-    table = Table("confidence", *_numbers("photos", "mean", "right"), box=box.SIMPLE_HEAD)
+    table = Table("confidence", *_numbers(report.of, "mean", "right"), box=box.SIMPLE_HEAD)
     table.title = f"calibration: ECE {ece} over {found.photos} guesses"
     table.title_justify = "left"
     for each in found.bins:

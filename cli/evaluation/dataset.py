@@ -71,7 +71,7 @@ def _in_manifest(manifest: Path, split: str | None) -> Iterator[Labelled]:
         raise CannotEvaluate(f"{manifest} cannot be read: {error}") from error
     entries: dict[str, Entry] = {}
     mistakes = []
-    for number, raw in _rows(text) if manifest.suffix.lower() == ".csv" else _lines(text):
+    for number, raw in _rows(text) if manifest.suffix.lower() == ".csv" else numbered_lines(text):
         try:
             entry = Entry.model_validate(raw) if isinstance(raw, Mapping) else Entry.model_validate_json(raw)
         except ValidationError as error:
@@ -99,7 +99,7 @@ def _rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise CannotEvaluate(f"line {reader.line_num} is no CSV: {error}") from error
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Not `splitlines`, which also breaks at characters that JSON allows within a string."""
     yield from ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 

@@ -45,6 +45,15 @@ class Labels:
         """All known labels, for an error message."""
         return "known are:\n" + "\n".join(f"  {line}" for line in self._shown)
 
+    def categories(self, names: Iterable[str]) -> list[str]:
+        """The middle categories of these labels. Raises CannotEvaluate that lists the unknown ones."""
+        names = list(names)
+        if unknown := [name for name in names if _key(name) not in self._known]:
+            raise CannotEvaluate(
+                f"unknown labels: {', '.join(unknown)}; --labels FILE says what they mean.\n{self.help}"
+            )
+        return [self._known[_key(name)] for name in names]
+
     def apply(self, photos: Iterable[Labelled]) -> list[Labelled]:
         """The photos with their truth. Raises CannotEvaluate that lists every unknown label."""
         photos = list(photos)

@@ -55,6 +55,8 @@ def figures_of(items: Sequence[Item], names: Mapping[str, str]) -> Figures:
         verdicts={verdict: verdicts[verdict] for verdict in Verdict},
         errors=dict(sorted(Counter(item.error for item in items if item.error).items())),
         accuracy=_share(verdicts[Verdict.RIGHT], len(items)),
+        confidently_wrong=_share(verdicts[Verdict.WRONG], len(items)),
+        unknown=_share(verdicts[Verdict.ABSTAINED], len(items)),
         guess_accuracy=_share(sum(item.guess == item.truth for item in items), len(items)),
         macro_f1=_mean([each.f1 or 0.0 for each in classes if each.support]),
         classes=classes,
@@ -102,6 +104,7 @@ def _class(category: str, name: str, items: Sequence[Item]) -> ClassFigures:
         precision=_share(hits, taken) if taken else None,
         recall=_share(hits, len(mine)) if mine else None,
         f1=_share(2 * hits, taken + len(mine)),
+        wrong=verdicts[Verdict.WRONG],
         abstained=verdicts[Verdict.ABSTAINED],
         failed=verdicts[Verdict.FAILED],
     )

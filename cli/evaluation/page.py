@@ -38,7 +38,7 @@ def render_page(report: Report, pictures: Mapping[str, SourceImage]) -> str:
         matrix=matrix_of(report.figures),
         mistakes=[(item, _data_uri(pictures.get(item.photo))) for item in mistakes],
         left_out=sum(item.verdict is not Verdict.RIGHT for item in report.items) - len(mistakes),
-        run=run_lines(report.run),
+        run=run_lines(report),
     )
 
 

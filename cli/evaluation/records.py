@@ -6,9 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
-from pipeline.types import Candidate, Usage, VersionTolerant
+from pipeline.types import Candidate, Locale, Subject, Usage, VersionTolerant
 
 SCHEMA_VERSION: Final = 1
+
+NOT_WASTE: Final = Subject.NOT_WASTE.value
+"""Truth and prediction of a question that is not about waste. No category of the taxonomy."""
 
 
 class CannotEvaluate(ValueError):
@@ -19,7 +22,7 @@ class CannotEvaluate(ValueError):
 class Labelled:
     """A photo by name (`photo`), with the data set's label and the middle category that it means (`truth`).
 
-    `also`: other categories accepted for this label.
+    `also`: other categories accepted for this label. A question in words is its own name; `path` is its file.
     """
 
     photo: str
@@ -27,6 +30,8 @@ class Labelled:
     label: str
     truth: str = ""
     also: frozenset[str] = frozenset()
+    question: str = ""
+    locale: Locale = Locale.KO
 
 
 class Identity(VersionTolerant):
@@ -62,7 +67,7 @@ class Verdict(StrEnum):
 
 
 class Item(VersionTolerant):
-    """One photo of the report."""
+    """One photo of the report, or one question, whose text is `photo`."""
 
     photo: str
     sha256: str
@@ -79,7 +84,7 @@ class Item(VersionTolerant):
 class ClassFigures(VersionTolerant):
     """One category that is the truth or the prediction of a photo.
 
-    `precision` is None without predictions of it, `recall` without photos of it.
+    `precision` is None without predictions of it, `recall` without photos of it. `wrong`: another category was said.
     """
 
     category: str
@@ -88,6 +93,7 @@ class ClassFigures(VersionTolerant):
     precision: float | None
     recall: float | None
     f1: float | None
+    wrong: int = 0
     abstained: int
     failed: int
 
@@ -123,7 +129,8 @@ class Selective(VersionTolerant):
 class Figures(VersionTolerant):
     """All photos count: an abstention or failure is not right. `confusion` is truth → prediction → photos.
 
-    `guess_accuracy` is the accuracy of the guesses: that of the model without its threshold.
+    `guess_accuracy` is the accuracy of the guesses: that of the model without its threshold. `confidently_wrong` is the
+    share for which another category was said, `unknown` the share that abstained where it should not have.
     """
 
     photos: int
@@ -131,6 +138,8 @@ class Figures(VersionTolerant):
     errors: Mapping[str, int]
     accuracy: float
     guess_accuracy: float
+    confidently_wrong: float = 0.0
+    unknown: float = 0.0
     macro_f1: float
     classes: tuple[ClassFigures, ...]
     confusion: Mapping[str, Mapping[str, int]]
@@ -165,6 +174,7 @@ class Report(VersionTolerant):
     """The JSON output. All but `run` is equal for two runs with equal results."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    of: Literal["photos", "questions"] = "photos"
     by: Identity
     labels: Mapping[str, str]
     figures: Figures

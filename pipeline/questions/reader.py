@@ -4,6 +4,7 @@ Lexicon and grammar are data. `mentions.py` finds names, `situations.py` finds s
 of one question relate: a container and its contents, a thing and its parts, a thing and the bin asked about.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from itertools import pairwise
 
 from pipeline.knowledge.grammar import Grammar
 from pipeline.knowledge.lexicon import Lexicon, name_key
-from pipeline.knowledge.rulebook import Rulebook
+from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
 from pipeline.questions.mentions import MAX_QUESTION_CHARS, Mention, MentionFinder, blank_out, normalise, split_words
 from pipeline.questions.situations import TagMention, find_situation_tags
 from pipeline.questions.unknown_items import lists_unknown
@@ -25,6 +26,9 @@ MAX_BARE_NAME_WORDS = 2
 
 BRACKETS = frozenset("([\uff08\uff3b")
 """Text in brackets describes a thing and names no other: "냄비(스텐)". Full-width brackets as well."""
+
+BRACKETED = re.compile(r"(\S{1,20})[(\uff08\uff3b]([^()\uff08\uff09\uff3b\uff3d]{1,14})[)\uff09\uff3d]")
+"""A word and what stands in brackets right after it."""
 
 ADNOMINAL = "\u11ab"
 """The final ㄴ of a Korean verb form that modifies the noun after it: 붙은, 깨진, 남는."""
@@ -49,7 +53,7 @@ class LexiconReader:
 
         Takes up to 60 ms of CPU: the longest question that is read has MAX_QUESTION_CHARS.
         """
-        text = normalise(question)
+        text = normalise(BRACKETED.sub(self._material_first, question))
         # A question that was cut may be about waste in the part that is not read.
         nothing: ParsedQuestion = UnknownThing() if len(question) > MAX_QUESTION_CHARS else NotWaste()
         about_waste = self._grammar.disposal.either.search(text) is not None
@@ -59,15 +63,25 @@ class LexiconReader:
         readable, mentions = self._found(text)
         if mentions:
             things = self._resolve(readable, mentions, tags)
+            known = [thing for thing in things if thing.classification.middle_category != UNCLASSIFIED]
+            if not known:
+                return UnknownThing()
             return KnownThings(
-                things=tuple(self._named(thing, things, tags, text, locale) for thing in things),
-                has_unknown=BRACKETS.isdisjoint(question)
-                and lists_unknown(readable, mentions, tags, self._grammar.listing),
+                things=tuple(self._named(thing, things, tags, text, locale) for thing in known),
+                has_unknown=len(known) < len(things)
+                or (BRACKETS.isdisjoint(question) and lists_unknown(readable, mentions, tags, self._grammar.listing)),
             )
         discarded = self._grammar.discarded.either.search(text) is not None
         if about_waste or discarded or len(split_words(text.replace(",", " "))) <= MAX_BARE_NAME_WORDS:
             return UnknownThing()
         return nothing
+
+    def _material_first(self, bracketed: re.Match[str]) -> str:
+        """A material in brackets goes before a thing that is sorted by its material, and is dropped after others."""
+        noun, material = bracketed[1], bracketed[2].removesuffix("재질").strip()
+        if name_key(material) not in self._materials:
+            return bracketed[0]
+        return f"{material} {noun}" if name_key(noun) in self._by_material else noun
 
     def _found(self, text: str) -> tuple[str, Mentions]:
         """The text searched, and its mentions. A bin that is asked about counts only if nothing else is named."""

@@ -216,10 +216,76 @@ def test_below_the_floor_the_exit_code_is_1(photos: Path) -> None:
     assert run_bunri("eval", str(photos), "--fail-below", "0.76").returncode == 1
 
 
+QUESTIONS = """
+{"text": "보조배터리", "category": "전지"}
+{"question": "greasy pizza box", "locale": "en", "categories": ["general"], "part": "fresh"}
+{"text": "소주병", "minor": "소주·맥주병"}
+{"text": "식용유", "unsure": true}
+{"text": "안녕하세요", "not_waste": true}
+{"text": "우유팩", "category": "종이"}
+{"text": "짐볼링기", "category": "종이"}
+"""
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Seven labelled questions: five that are read right, one taken for another category, one unknown."""
+    path = tmp_path / "questions.jsonl"
+    path.write_text(QUESTIONS, "utf-8")
+    return path
+
+
+async def test_questions_in_words_are_counted_without_a_key(questions: Path, tmp_path: Path) -> None:
+    outputs = Outputs(json=tmp_path / "out.json", html=tmp_path / "out.html")
+    report = await evaluated(Wanted(questions, questions=True, outputs=outputs))
+    assert (report.of, report.by.model) == ("questions", "local/words")
+    assert {item.photo: str(item.verdict) for item in report.items if item.verdict != "right"} == {
+        "우유팩": "wrong",
+        "짐볼링기": "abstained",
+    }
+    figures = report.figures
+    assert (figures.confidently_wrong, figures.unknown) == pytest.approx((1 / 7, 1 / 7), abs=1e-6)
+    assert {each.category: each.wrong for each in figures.classes if each.wrong} == {"종이": 1}
+    assert Report.model_validate(written(outputs.json)) == report
+    assert 'data-verdict="wrong"' in (tmp_path / "out.html").read_text()
+    assert (await evaluated(Wanted(questions, questions=True, split="fresh"))).figures.photos == 1
+
+
+async def test_questions_are_asked_of_the_hosted_model_if_there_is_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "one.jsonl"
+    manifest.write_text('{"text": "보조배터리", "category": "전지"}\n', "utf-8")
+    with openai_server() as server:
+        use(server, monkeypatch)
+        report = await evaluated(Wanted(manifest, questions=True))
+        assert report.by.model == "gpt-5.6-terra"
+        assert len(server.requests) == 1
+        assert report.run.usage.input_tokens > 0
+
+
+async def test_two_reports_on_questions_are_compared(questions: Path, tmp_path: Path) -> None:
+    before, after, changed = (tmp_path / name for name in ("a.json", "b.json", "changed.json"))
+    await evaluated(Wanted(questions, questions=True, outputs=Outputs(json=before)))
+    mended = written(before)
+    for item in mended["items"]:
+        item.update({"predicted": item["truth"], "verdict": "right"})
+    after.write_bytes(orjson.dumps(mended))
+    show_comparison(before, after, changed, Console(file=StringIO()))
+    assert (written(changed)["of"], written(changed)["sums"]["fixed"]) == ("questions", 2)
+
+
+def test_questions_below_the_floor_exit_with_1(questions: Path) -> None:
+    assert run_bunri("eval", "--questions", str(questions), "--fail-below", "0.71").returncode == 0
+    assert run_bunri("eval", "--questions", str(questions), "--fail-below", "0.72").returncode == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         (),
+        ("samples/golden", "--questions", "tests/data/questions.jsonl"),
+        ("--questions", "no-such.jsonl"),
         ("samples",),  # Its one folder is no label.
         ("samples/golden", "--compare", "a.json", "b.json"),
         ("--compare", "no-such.json", "neither.json"),

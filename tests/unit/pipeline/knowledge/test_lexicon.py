@@ -1,5 +1,6 @@
 """The lexicon and the grammar: what is in them, and what their loaders refuse."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,40 @@ import pytest
 
 from pipeline.knowledge.grammar import Grammar
 from pipeline.knowledge.lexicon import Lexicon, name_key
-from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook
+from pipeline.knowledge.rulebook import UNCLASSIFIED, Rulebook, RuleText
+from pipeline.questions.mentions import HEAD_NOUN_CONFIDENCE, MentionFinder, normalise
 from pipeline.settings import RESOURCES
+from pipeline.types import Locale
+
+IN_A_STATE = (
+    "the rule excludes it only in a state that it names: greasy, stained, coloured, too large, of use as a part"
+)
+HANDLING = "the rule says how to handle it, not that it goes elsewhere"
+NOT_THE_THING = "the sentence names something else: onion skins, a box of its own, building waste in the law's sense"
+STAND_IN_THEIR_OWN_RULE = {
+    "전지": {"배터리": IN_A_STATE, "전지": IN_A_STATE, "단추형 전지": HANDLING, "리튬전지": HANDLING},
+    "대형폐기물": {"문짝": HANDLING, "서랍": HANDLING},
+    "무색페트병": {"페트병": IN_A_STATE},
+    "공사장생활폐기물": {"건설 폐기물": NOT_THE_THING, "석면": HANDLING, "슬레이트": HANDLING},
+    "전기전자제품": {"가전": IN_A_STATE, "냉장고": HANDLING, "에어컨": HANDLING},
+    "발포합성수지": {"스티로폼": IN_A_STATE, "컵라면 용기": IN_A_STATE, "완충재": HANDLING},
+    "음식물류폐기물": {"양파": NOT_THE_THING, "전": NOT_THE_THING, "국물": HANDLING},
+    "일반종량제폐기물": {"칼날": HANDLING, "숯": HANDLING, "끈": NOT_THE_THING},
+    "유리병": {"병": IN_A_STATE, "보증금 병": HANDLING},
+    "생활계유해폐기물": {"약": NOT_THE_THING, "물약": HANDLING, "연고": HANDLING, "안약": HANDLING, "수은": HANDLING},
+    "조명제품": {"형광등": HANDLING},
+    "금속류": {"캔": HANDLING, "통조림": HANDLING},
+    "종이": {"종이": IN_A_STATE, "피자 상자": IN_A_STATE, "종이 접시": IN_A_STATE, "종이컵": HANDLING},
+    "종이팩": {"종이팩": IN_A_STATE},
+    "플라스틱류": {"플라스틱 제품": IN_A_STATE, "바구니": HANDLING},
+    "의류및원단": {"옷": IN_A_STATE},
+    "비닐류": {"비닐": IN_A_STATE, "에어캡": HANDLING},
+}
+"""Category → its things in its own rule's `not_this` or `cautions`, and why that is no contradiction."""
 
 rulebook = Rulebook.load(RESOURCES)
 lexicon = Lexicon.load(RESOURCES, rulebook)
+finder = MentionFinder(lexicon, Grammar.load(RESOURCES, rulebook), rulebook)
 
 
 @pytest.fixture
@@ -31,13 +61,23 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_it_knows_six_hundred_things_in_every_category() -> None:
     assert len(lexicon.things) >= 600
     categories = {thing.classification.middle_category for thing in lexicon.things}
-    assert categories == set(rulebook.middles()) - {UNCLASSIFIED}
+    assert categories == set(rulebook.middles())
 
 
 def test_every_minor_category_but_those_of_no_category_has_a_thing() -> None:
     named = {thing.classification.minor_category for thing in lexicon.things}
     middles = [middle for middle in rulebook.middles() if middle != UNCLASSIFIED]
     assert {minor for middle in middles for minor in rulebook.minors_of(middle)} - named == set()
+
+
+@pytest.mark.parametrize("category", [name for name in rulebook.middles() if name != UNCLASSIFIED])
+def test_no_thing_is_excluded_by_the_rule_of_its_own_category(category: str) -> None:
+    rule = RuleText.model_validate(rulebook.rule(category, Locale.KO))
+    sentences = [re.sub(r"‘[^’]*’", "", each) for each in (*rule.not_this, *rule.cautions)]  # In quotes: categories.
+    named = [mention for each in sentences for mention in finder.find(normalise(each))]
+    certain = [each for each in named if each.confidence > HEAD_NOUN_CONFIDENCE]
+    excluded = {each.ko for each in certain if each.classification.middle_category == category}
+    assert excluded == STAND_IN_THEIR_OWN_RULE.get(category, {}).keys()
 
 
 def test_the_files_are_named_for_their_categories() -> None:

@@ -71,6 +71,18 @@ def test_an_unknown_name_is_not_taken_for_a_known_one(question: str) -> None:
     assert lexicon_reader.read(question, Locale.KO) == UnknownThing()
 
 
+@pytest.mark.parametrize("question", ["튀김하고 남은 식용유", "연탄재", "old car battery", "하우스 비닐 버리는 곳"])
+def test_a_thing_that_no_category_fits_is_unknown_rather_than_wrong(question: str) -> None:
+    assert lexicon_reader.read(question, Locale.KO) == UnknownThing()
+
+
+def test_a_thing_that_no_category_fits_is_unknown_beside_known_ones() -> None:
+    reading = lexicon_reader.read("식용유랑 신문지", Locale.KO)
+    assert isinstance(reading, KnownThings)
+    assert reading.has_unknown
+    assert [thing.name for thing in reading.things] == ["신문지"]
+
+
 @pytest.mark.parametrize("question", ["안녕하세요", "피자 맛집 추천해줘", "what's the weather?", "write me a poem"])
 def test_a_question_that_is_not_about_waste_is_recognised(question: str) -> None:
     assert lexicon_reader.read(question, Locale.KO) == NotWaste()
@@ -148,6 +160,11 @@ def test_text_beside_known_things_that_may_be_no_thing_is_ignored(question: str)
         ("우유곽은 종이랑 같이 버려?", "종이팩"),
         ("스텐 그릇", "금속류"),
         ("콜라 페트병", "무색페트병"),
+        ("택배 박스(스티로폼)", "발포합성수지"),
+        ("플라스틱 재질의 머리빗", "플라스틱류"),
+        ("수납장(플라스틱 재질)", "대형폐기물"),
+        ("축구공", "일반종량제폐기물"),
+        ("스마트폰 거치대", "금속류"),
         ("bubble wrap from a parcel", "비닐류"),
         ("jam jar with a metal lid", "유리병"),
     ],
