@@ -104,9 +104,13 @@ def _is_up_or_has_ended(server: RedisServer) -> bool:
 
 
 def _is_up(server: RedisServer) -> bool:
-    """Whether this process answers, and not another server that has the port."""
+    """Whether this process answers, not another server that has the port, and has read its data back.
+
+    A Redis that loads answers INFO, and nothing else.
+    """
     try:
         with redis.Redis(port=server.port, socket_timeout=1) as client:
-            return int(client.info("server")["process_id"]) == server.process.pid
+            info = client.info()
+            return int(info["process_id"]) == server.process.pid and not int(info["loading"])
     except redis.RedisError:
         return False
