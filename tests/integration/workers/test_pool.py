@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +17,9 @@ from tests.support.wait import wait_until
 
 CONCURRENCY = 8
 
+Sender = Callable[..., Any]
+"""`Celery.send_task`, which has no types."""
+
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
@@ -24,10 +29,12 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def sender(redis_url: str) -> Celery:
+def send_task(redis_url: str) -> Iterator[Sender]:
+    """On a connection of its own, closed at the end: Celery's pools close theirs with the process."""
     app = Celery("sender", broker=redis_url, set_as_current=False)
     app.conf.task_default_queue = QUEUE
-    return app
+    with app.connection_for_write() as connection:
+        yield partial(app.send_task, connection=connection)
 
 
 @pytest.fixture
@@ -61,34 +68,34 @@ def waiting(client: redis.Redis) -> int:
 
 
 @pytest.mark.usefixtures("worker")
-def test_tasks_run_at_the_same_time_up_to_the_concurrency(sender: Celery, client: redis.Redis) -> None:
+def test_tasks_run_at_the_same_time_up_to_the_concurrency(send_task: Sender, client: redis.Redis) -> None:
     for _ in range(CONCURRENCY):
-        sender.send_task("meet", (CONCURRENCY,))
+        send_task("meet", (CONCURRENCY,))
     wait_until(lambda: seen(client).count("met") == CONCURRENCY)
     wait_until(lambda: unacknowledged(client) == 0)
 
 
 @pytest.mark.usefixtures("worker")
-def test_no_more_messages_are_taken_than_the_concurrency(sender: Celery, client: redis.Redis) -> None:
+def test_no_more_messages_are_taken_than_the_concurrency(send_task: Sender, client: redis.Redis) -> None:
     for _ in range(CONCURRENCY + 5):
-        sender.send_task("hang")
+        send_task("hang")
     wait_until(lambda: seen(client).count("hanging") == CONCURRENCY)
     assert waiting(client) == 5
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_task_that_breaks_is_acknowledged_and_the_pool_goes_on(sender: Celery, client: redis.Redis) -> None:
+def test_a_task_that_breaks_is_acknowledged_and_the_pool_goes_on(send_task: Sender, client: redis.Redis) -> None:
     for _ in range(CONCURRENCY + 1):
-        sender.send_task("break")
-    sender.send_task("meet", (1,))
+        send_task("break")
+    send_task("meet", (1,))
     wait_until(lambda: "met" in seen(client))
     wait_until(lambda: unacknowledged(client) == 0)
 
 
 def test_sigterm_gives_unfinished_tasks_back_to_the_queue(
-    worker: subprocess.Popen[bytes], sender: Celery, client: redis.Redis
+    worker: subprocess.Popen[bytes], send_task: Sender, client: redis.Redis
 ) -> None:
-    sender.send_task("hang")
+    send_task("hang")
     wait_until(lambda: "hanging" in seen(client))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=20) == 0
@@ -97,9 +104,9 @@ def test_sigterm_gives_unfinished_tasks_back_to_the_queue(
 
 
 def test_sigterm_lets_a_task_that_ends_in_time_end(
-    worker: subprocess.Popen[bytes], sender: Celery, client: redis.Redis
+    worker: subprocess.Popen[bytes], send_task: Sender, client: redis.Redis
 ) -> None:
-    sender.send_task("meet", (2,))
+    send_task("meet", (2,))
     wait_until(lambda: client.get("present") == "1")
     worker.send_signal(signal.SIGTERM)
     client.incr("present")
