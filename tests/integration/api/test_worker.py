@@ -43,7 +43,7 @@ def _serving(redis_server: RedisServer) -> Iterator[ImageServer]:
         yield model
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # Each test of this file may be the first, and needs the worker.
 def model(_serving: ImageServer, redis_url: str) -> Iterator[ImageServer]:
     yield from at_rest(_serving, redis_url)
 
